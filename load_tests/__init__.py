@@ -1,0 +1,1 @@
+"""Benchmarks and fault drivers; each prints JSON."""

@@ -1,0 +1,1 @@
+"""Versions swapped under load."""

@@ -1,0 +1,1 @@
+"""What tests and benchmarks of serving share: small models, and services as processes."""

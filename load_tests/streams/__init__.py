@@ -1,0 +1,1 @@
+"""Streams: a seeded world with known truth, and what the workers make of it."""

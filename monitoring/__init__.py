@@ -1,0 +1,1 @@
+"""What Grafana and Prometheus watch Headrace with: dashboards as code, checked rules."""

@@ -1,0 +1,201 @@
+"""The sync client."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+
+from headrace_client import calls
+from headrace_client.messages import Event, EventsResult, FeaturesOf, Item, RankedList, Ranking, Readiness, Scalar, User
+from headrace_client.retries import Retries
+
+T = TypeVar("T")
+
+
+class Client:
+    """Calls of a gateway, one after the other, from any thread.
+
+    429 and 503 are tried again after their Retry-After and a jittered pause; so are lost connections where repeating the call is
+    harmless (`headrace_client.calls` tells where, and why). When patience is over the last error is raised: a subclass of
+    `ApiError` by the answer's status, or `NoAnswerError`.
+
+    Args:
+        url: of the gateway, e.g. http://127.0.0.1:8080.
+        api_key: sent as bearer token.
+        timeout_s: of one try.
+        retries: how long and how often a call is tried again.
+        connections: at once, at most.
+        transport: of httpx, where it is to be another one than HTTP over TCP.
+
+    Attributes:
+        lost: tries that were not answered at all so far.
+    """
+
+    def __init__(  # noqa: PLR0913  # each is a matter of its own
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 10.0,
+        retries: Retries | None = None,
+        connections: int = 100,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.lost = 0
+        self._retries = retries or Retries()
+        self._http = httpx.Client(
+            base_url=url.rstrip("/"),
+            headers=calls.headers(api_key),
+            timeout=httpx.Timeout(timeout_s, pool=None),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            transport=transport,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def send_events(self, events: Iterable[Event]) -> EventsResult:
+        """Send any number of events; returns once each is accepted (Kafka has it) or rejected.
+
+        Raises:
+            EventsNotAcceptedError: some were not acknowledged within patience; it names them by index.
+        """
+        return self._run(calls.send_events(list(events), self._retries))
+
+    def recommend(  # noqa: PLR0913  # the fields of the call
+        self,
+        user_id: str,
+        page_id: str,
+        *,
+        count: int = 10,
+        item_type: str | None = None,
+        categories: Sequence[str] | None = None,
+        context: Mapping[str, Scalar] | None = None,
+        exclude: Sequence[str] = (),
+    ) -> Ranking:
+        """The best available items for a user on a page, `count` at most.
+
+        Raises:
+            HeadraceError: as the class says.
+        """
+        asked = calls.asked(user_id, page_id, count, None, item_type, categories, context, exclude)
+        return self._run(calls.ranked("/v1/recommend", asked, self._retries))
+
+    def rank(  # noqa: PLR0913  # the fields of the call
+        self,
+        user_id: str,
+        page_id: str,
+        candidates: Sequence[str],
+        *,
+        count: int | None = None,
+        item_type: str | None = None,
+        categories: Sequence[str] | None = None,
+        context: Mapping[str, Scalar] | None = None,
+        exclude: Sequence[str] = (),
+    ) -> Ranking:
+        """The candidates (500 at most), best first; all of them unless `count` is told.
+
+        Raises:
+            HeadraceError: as the class says.
+        """
+        asked = calls.asked(user_id, page_id, count, candidates, item_type, categories, context, exclude)
+        return self._run(calls.ranked("/v1/rank", asked, self._retries))
+
+    def put_user(self, user: User) -> int:
+        """Write a catalog entry; its version, once it can be read.
+
+        Raises:
+            HeadraceError: as the class says.
+        """
+        return self._run(calls.put_one("users", user.user_id, user, self._retries))
+
+    def put_item(self, item: Item) -> int:
+        """Write a catalog entry; its version, once it is a candidate of recommendations.
+
+        Raises:
+            HeadraceError: as the class says.
+        """
+        return self._run(calls.put_one("items", item.item_id, item, self._retries))
+
+    def put_users(self, users: Iterable[User]) -> list[int]:
+        """Write any number of catalog entries; the version of each.
+
+        Raises:
+            HeadraceError: as the class says; calls of 1,000 before it stand.
+        """
+        return self._run(calls.put_all("users", list(users), self._retries))
+
+    def put_items(self, items: Iterable[Item]) -> list[int]:
+        """Write any number of catalog entries; the version of each.
+
+        Raises:
+            HeadraceError: as the class says; calls of 1,000 before it stand.
+        """
+        return self._run(calls.put_all("items", list(items), self._retries))
+
+    def user_features(self, user_id: str) -> FeaturesOf:
+        """Every current feature value of a user.
+
+        Raises:
+            HeadraceError: as the class says.
+        """
+        return self._run(calls.features("users", user_id, self._retries))
+
+    def item_features(self, item_id: str) -> FeaturesOf:
+        """Every current feature value of an item.
+
+        Raises:
+            HeadraceError: as the class says.
+        """
+        return self._run(calls.features("items", item_id, self._retries))
+
+    def ranked_list(self, feature: str, key: Sequence[str]) -> RankedList:
+        """The current ranked list of a key, e.g. ("top_ads_by_segment", ["China", "male", "100"]).
+
+        Raises:
+            NotFoundError: no such feature is defined.
+            HeadraceError: as the class says.
+        """
+        return self._run(calls.ranked_list(feature, key, self._retries))
+
+    def readiness(self) -> Readiness:
+        """Whether something useful can be served; asked once, and told also when it can't.
+
+        Raises:
+            NoAnswerError: nobody answered.
+        """
+        return self._run(calls.readiness())
+
+    def _run(self, flow: calls.Flow[T]) -> T:
+        outcome: calls.Outcome = None
+        try:
+            while True:
+                step = flow.send(outcome)
+                if isinstance(step, calls.Wait):
+                    time.sleep(step.seconds)
+                    outcome = None
+                else:
+                    outcome = self._send(step)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    def _send(self, send: calls.Send) -> calls.Outcome:
+        try:
+            answer = self._http.request(send.method, send.path, content=send.body)
+        except httpx.TransportError as error:
+            self.lost += 1
+            return error
+        return calls.Answer(answer.status_code, answer.headers, answer.content)

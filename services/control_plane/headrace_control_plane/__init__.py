@@ -1,0 +1,1 @@
+"""The control plane: events, models, runs and workflows over one PostgreSQL schema."""

@@ -1,0 +1,1 @@
+"""What rules mean: pure, with time and state passed in."""

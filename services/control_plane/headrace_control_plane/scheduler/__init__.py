@@ -1,0 +1,1 @@
+"""Decides by the rules what runs; one leader at a time."""

@@ -1,0 +1,1 @@
+"""Contracts, definitions, stream runtime, stores and telemetry shared by every Headrace service."""

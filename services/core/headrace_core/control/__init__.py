@@ -1,0 +1,1 @@
+"""How services speak to the control plane."""

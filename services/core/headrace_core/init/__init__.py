@@ -1,0 +1,1 @@
+"""`headrace-init`: migrations and topics, the job that runs before anything else."""

@@ -1,0 +1,1 @@
+"""What trainer, validator and gateway share: one way from features to columns."""

@@ -1,0 +1,1 @@
+"""The stream runtime: batches, claims, epochs, checkpoints, outbox; Faust only drives it."""

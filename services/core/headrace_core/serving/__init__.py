@@ -1,0 +1,1 @@
+"""Asking model servers for scores by TensorFlow Serving's protocol, without TensorFlow."""

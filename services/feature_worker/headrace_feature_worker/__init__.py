@@ -1,0 +1,1 @@
+"""Computes real-time features from behaviour events into Redis."""

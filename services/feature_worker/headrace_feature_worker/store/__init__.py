@@ -1,0 +1,1 @@
+"""Where values go: Redis, and partial counts to Kafka."""

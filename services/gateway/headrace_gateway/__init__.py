@@ -1,0 +1,1 @@
+"""HTTP gateway of Headrace: events in, recommendations out."""

@@ -1,0 +1,1 @@
+"""Users and items: written to Kafka and Redis, remembered for a moment."""

@@ -1,0 +1,1 @@
+"""Behaviour events: decoded, judged one by one, enriched, written to Kafka."""

@@ -1,0 +1,1 @@
+"""Candidates, scores by popularity, and the log of what served."""

@@ -1,0 +1,1 @@
+"""Scores by the deployed model: which version, and asking for them under a deadline."""

@@ -1,0 +1,1 @@
+"""The gateway's sides of Kafka and Redis."""

@@ -1,0 +1,1 @@
+"""Serves SavedModels by the protocol of TensorFlow Serving."""

@@ -1,0 +1,1 @@
+"""Validates versions of models, and deploys them."""

@@ -1,0 +1,1 @@
+"""Joins impressions, actions and feature logs into labelled samples."""

@@ -1,0 +1,1 @@
+"""Pure joining logic: state, operator, effects."""

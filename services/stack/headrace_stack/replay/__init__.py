@@ -1,0 +1,1 @@
+"""Logs of impressions and clicks sent through the HTTP API as if they happened now."""

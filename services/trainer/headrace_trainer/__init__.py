@@ -1,0 +1,1 @@
+"""Trains models: base models from all samples, increments from their change stream."""

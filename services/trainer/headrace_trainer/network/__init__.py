@@ -1,0 +1,1 @@
+"""The network, its id tables, and what of it serves."""

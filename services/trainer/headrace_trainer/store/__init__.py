@@ -1,0 +1,1 @@
+"""Where samples, states and artifacts are kept."""
