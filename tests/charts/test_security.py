@@ -17,6 +17,8 @@ from tests.charts.helm import (
 )
 
 SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "postgresql://", "redis://", "rediss://")
+#: Settings that no variable may hold.
+FILES_ONLY = {"HEADRACE_POSTGRES", "HEADRACE_REDIS", "HEADRACE_CONSOLE_SECRET", "HEADRACE_KAFKA_PASSWORD"}
 
 
 @pytest.mark.parametrize("values", VALUES)
@@ -114,8 +116,9 @@ def test_no_secret_is_in_what_everyone_may_read(values: str) -> None:
             continue
         for key, text in manifest["data"].items():
             found = [word for word in SECRET_WORDS if word in text.lower()]
-            # The template names volumes of secrets, the file with a key, and that no token is mounted.
-            assert not set(found) - ({"secret", "token", "api_key"} if key == "job-template.yaml" else set()), key
+            # The template names volumes of secrets, the files with a key or a password, and that no token is mounted.
+            named = {"secret", "token", "api_key", "password"} if key == "job-template.yaml" else set()
+            assert not set(found) - named, key
 
 
 @pytest.mark.parametrize("values", VALUES)
@@ -131,11 +134,14 @@ def test_secrets_reach_a_service_as_files_and_only_its_own(values: str) -> None:
         "init": {"HEADRACE_POSTGRES"},
         "run": {"HEADRACE_POSTGRES"},
     }
+    if values == "secured":
+        shown = {"HEADRACE_KAFKA_PASSWORD", "kafka-ca.crt", "kafka-user.crt", "kafka-user.key"}
+        wanted |= {name: wanted[name] | shown for name in wanted if name not in {"model-validator", "model-server"}}
     for name, workload in workloads(rendered()[values]):
         assert secret_files(workload) == wanted[name], name
         for container in containers(workload):
             given = environment(container)
-            assert not {"HEADRACE_POSTGRES", "HEADRACE_REDIS", "HEADRACE_CONSOLE_SECRET"} & set(given), name
+            assert not FILES_ONLY & set(given), name
             assert not [v for v in given.values() if isinstance(v, dict) and "secretKeyRef" in v], name
             mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
             assert given.get("HEADRACE_SECRETS_DIR") == mounts.get("secrets"), name

@@ -94,6 +94,11 @@ WRONG: Final[tuple[tuple[str, Any, str], ...]] = (
     ("kafka.replication", 2, "kafka.replication: 2 replicas lose what was acknowledged"),
     ("kafka.replication", 0, "/kafka/replication"),
     ("kafka.partitions", 0, "/kafka/partitions"),
+    ("kafka.security.protocol", "SASL", "/kafka/security/protocol"),
+    ("kafka.security.protocol", "SASL_SSL", "/kafka/security/user"),
+    ("kafka.security", {"protocol": "SASL_SSL", "user": "headrace"}, "/kafka/security/password/existingSecret"),
+    ("kafka.security.mechanism", "GSSAPI", "/kafka/security/mechanism"),
+    ("kafka.security.password", "secret", "/kafka/security/password"),
     ("postgres.existingSecret", "", "/postgres/existingSecret"),
     ("postgres.password", "secret", "password"),
     ("redis.key", "the url", "/redis/key"),
@@ -193,7 +198,8 @@ def settings_of(manifests: list[Manifest], service: str) -> dict[str, Any]:
     given.pop("HEADRACE_SECRETS_DIR", None)
     for volume in workload["spec"]["template"]["spec"]["volumes"]:
         for source in volume.get("projected", {}).get("sources", []):
-            given |= {item["path"]: "…" for item in source["secret"]["items"]}
+            items = source["secret"]["items"]
+            given |= {item["path"]: "…" for item in items if item["path"].startswith("HEADRACE_")}
     return given
 
 
@@ -235,7 +241,8 @@ def test_every_setting_is_set_in_exactly_one_way(service: str) -> None:
     defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     key = chart_schema.definition_name(service).removesuffix("Settings")
     set_by_default = set(defaults[key]["settings"])
-    by_chart = {n.removeprefix("HEADRACE_").lower() for n in settings_of(rendered()["bare"], service)} - set_by_default
+    given = settings_of(rendered()["bare"], service) | settings_of(rendered()["secured"], service)
+    by_chart = {name.removeprefix("HEADRACE_").lower() for name in given} - set_by_default
 
     assert not free & by_chart
     assert free | by_chart == set(cls.model_fields) - UNUSED.get(service, set()) - KEYS

@@ -45,7 +45,56 @@ imagePullSecrets: {{- range . }}
 {{- end }}
 {{- end -}}
 
-{{- /* Secrets as files that the settings are read from. Takes {root, secrets}. */ -}}
+{{- /* Where Kafka is and how it is spoken to; files are those of the volume of secrets. Takes the root. */ -}}
+{{- define "headrace.kafka-env" -}}
+{{- $security := .Values.kafka.security -}}
+- {name: HEADRACE_KAFKA, value: {{ .Values.kafka.bootstrapServers | quote }}}
+- {name: HEADRACE_KAFKA_SECURITY_PROTOCOL, value: {{ $security.protocol }}}
+{{- if hasPrefix "SASL" $security.protocol }}
+- {name: HEADRACE_KAFKA_SASL_MECHANISM, value: {{ $security.mechanism }}}
+- {name: HEADRACE_KAFKA_USER, value: {{ $security.user | quote }}}
+{{- end }}
+{{- if hasSuffix "SSL" $security.protocol }}
+{{- if $security.authorities.existingSecret }}
+- {name: HEADRACE_KAFKA_CA_FILE, value: /etc/headrace/secrets/kafka-ca.crt}
+{{- end }}
+{{- if $security.certificate.existingSecret }}
+- {name: HEADRACE_KAFKA_CERTIFICATE_FILE, value: /etc/headrace/secrets/kafka-user.crt}
+- {name: HEADRACE_KAFKA_KEY_FILE, value: /etc/headrace/secrets/kafka-user.key}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "headrace.kafka-secrets" -}}
+{{- $security := .Values.kafka.security -}}
+{{- if hasPrefix "SASL" $security.protocol }}
+- secret:
+    name: {{ $security.password.existingSecret | quote }}
+    items:
+      - {key: {{ $security.password.key | quote }}, path: HEADRACE_KAFKA_PASSWORD}
+{{- end }}
+{{- if hasSuffix "SSL" $security.protocol }}
+{{- with $security.authorities }}
+{{- if .existingSecret }}
+- secret:
+    name: {{ .existingSecret | quote }}
+    items:
+      - {key: {{ .key | quote }}, path: kafka-ca.crt}
+{{- end }}
+{{- end }}
+{{- with $security.certificate }}
+{{- if .existingSecret }}
+- secret:
+    name: {{ .existingSecret | quote }}
+    items:
+      - {key: {{ .certificate | quote }}, path: kafka-user.crt}
+      - {key: {{ .key | quote }}, path: kafka-user.key}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* Secrets as files that the settings are read from. Takes {root, secrets, kafka}. */ -}}
 {{- define "headrace.secrets-volume" -}}
 name: secrets
 projected:
@@ -58,6 +107,9 @@ projected:
         items:
           - key: {{ $given.key | quote }}
             path: {{ printf "HEADRACE_%s" (snakecase .) | upper }}
+{{- end }}
+{{- if .kafka }}
+{{- include "headrace.kafka-secrets" .root | nindent 4 }}
 {{- end }}
 {{- end -}}
 
@@ -185,6 +237,9 @@ spec:
         - {name: HEADRACE_DEFINITIONS, value: /opt/headrace/definitions}
 {{- end }}
 {{- end }}
+{{- if $facts.kafka }}
+{{- include "headrace.kafka-env" $root | nindent 8 }}
+{{- end }}
 {{- if $facts.models }}
         - {name: HEADRACE_MODELS, value: {{ $root.Values.models.url | quote }}}
 {{- end }}
@@ -253,7 +308,7 @@ spec:
     - {name: code, emptyDir: {sizeLimit: 64Mi}}
 {{- end }}
 {{- if $facts.secrets }}
-    - {{- include "headrace.secrets-volume" (dict "root" $root "secrets" $facts.secrets) | nindent 6 }}
+    - {{- include "headrace.secrets-volume" (dict "root" $root "secrets" $facts.secrets "kafka" $facts.kafka) | nindent 6 }}
 {{- end }}
 {{- if $facts.guarded }}
     - {name: api-keys, secret: {secretName: {{ $root.Values.apiKeys.existingSecret | quote }}, defaultMode: 0440}}

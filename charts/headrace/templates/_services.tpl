@@ -4,6 +4,7 @@ What each service is: all that differs between them and is no choice of who inst
   kind        Deployment, or StatefulSet where a replica keeps something of its own
   strategy    of a Deployment
   ports       name: number; the one named by `probes` has /healthz, /readyz and /metrics
+  kafka       whether it reads or writes Kafka
   guarded     whether callers need a key of apiKeys.existingSecret
   caller      whether it calls such a service, with the key apiKeys.own
   secrets     of files in /etc/headrace/secrets, named by the setting that each is
@@ -22,6 +23,7 @@ gateway:
   strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
   ports: {http: 8080}
   probes: http
+  kafka: true
   guarded: true
   caller: true
   secrets: [redis]
@@ -31,7 +33,6 @@ gateway:
   env:
     HEADRACE_GATEWAY_HOST: 0.0.0.0
     HEADRACE_GATEWAY_PORT: "8080"
-    HEADRACE_KAFKA: {{ .Values.kafka.bootstrapServers | quote }}
     HEADRACE_CONTROL: {{ $control }}
     HEADRACE_MODEL: {{ .Values.models.serving | quote }}
     HEADRACE_MODEL_SERVER: {{ $servers }}
@@ -42,25 +43,24 @@ feature-worker:
   strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}
   ports: {metrics: 9100}
   probes: metrics
+  kafka: true
   secrets: [postgres, redis]
   drain: 0
   grace: 60
   replica: true
-  env:
-    HEADRACE_KAFKA: {{ .Values.kafka.bootstrapServers | quote }}
 sample-joiner:
   key: sampleJoiner
   kind: Deployment
   strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}
   ports: {metrics: 9100}
   probes: metrics
+  kafka: true
   caller: true
   secrets: [postgres]
   drain: 0
   grace: 60
   replica: true
   env:
-    HEADRACE_KAFKA: {{ .Values.kafka.bootstrapServers | quote }}
     HEADRACE_CONTROL: {{ $control }}
 control-plane:
   key: controlPlane
@@ -68,6 +68,7 @@ control-plane:
   strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
   ports: {http: 8090}
   probes: http
+  kafka: true
   guarded: true
   caller: true
   secrets: [postgres, consoleSecret]
@@ -77,7 +78,6 @@ control-plane:
   env:
     HEADRACE_CONTROL_HOST: 0.0.0.0
     HEADRACE_CONTROL_PORT: "8090"
-    HEADRACE_KAFKA: {{ .Values.kafka.bootstrapServers | quote }}
     HEADRACE_RUNS: /tmp/runs
 {{- if eq .Values.jobs.executor "kubernetes" }}
     HEADRACE_EXECUTOR: kubernetes
@@ -91,6 +91,7 @@ trainer:
   strategy: {type: Recreate}
   ports: {metrics: 9100}
   probes: metrics
+  kafka: true
   caller: true
   secrets: [postgres]
   models: write
@@ -98,7 +99,6 @@ trainer:
   drain: 0
   grace: 120
   env:
-    HEADRACE_KAFKA: {{ .Values.kafka.bootstrapServers | quote }}
     HEADRACE_CONTROL: {{ $control }}
     HEADRACE_TRAIN_MODEL: {{ .Values.models.serving | quote }}
 model-validator:

@@ -8,9 +8,9 @@ stack are tested against it.
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -35,6 +35,31 @@ class KafkaSettings(HeadraceSettings):
     kafka_request_timeout_ms: int = Field(default=20_000, ge=1_000, description="Longest wait for a broker's answer.")
     kafka_fetch_wait_ms: int = Field(default=50, ge=1, description="How long a fetch waits at an idle partition.")
     group_prefix: str = Field(default="headrace", description="Consumer groups are named <prefix>.<job>.")
+    kafka_security_protocol: Annotated[str, Field(pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$")] = Field(
+        default="PLAINTEXT",
+        description="How its listener is spoken to: by TLS or not, by a user with a password or not.",
+    )
+    kafka_sasl_mechanism: Annotated[str, Field(pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$")] = Field(
+        default="SCRAM-SHA-512", description="How the password is shown to it."
+    )
+    kafka_user: str = Field(default="", description="The user, where the protocol has one.")
+    kafka_password: SecretStr = Field(default=SecretStr(""), description="The user's password.")
+    kafka_ca_file: Path | None = Field(
+        default=None, description="PEM file of who signed its certificate; the system's own authorities without it."
+    )
+    kafka_certificate_file: Path | None = Field(
+        default=None, description="PEM file of our own certificate, where it asks for one."
+    )
+    kafka_key_file: Path | None = Field(default=None, description="PEM file of that certificate's key.")
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        protocol, password = self.kafka_security_protocol, self.kafka_password.get_secret_value()
+        if protocol.startswith("SASL") and not (self.kafka_user and password):
+            raise ValueError(f"Kafka's {protocol} takes a user: set HEADRACE_KAFKA_USER and HEADRACE_KAFKA_PASSWORD")
+        if (self.kafka_certificate_file is None) != (self.kafka_key_file is None):
+            raise ValueError("set both of HEADRACE_KAFKA_CERTIFICATE_FILE and HEADRACE_KAFKA_KEY_FILE, or neither")
+        return self
 
 
 class PostgresSettings(HeadraceSettings):

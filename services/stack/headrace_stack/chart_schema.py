@@ -14,7 +14,8 @@ from headrace_core.settings import HeadraceSettings
 
 #: What the chart sets itself, for whichever service has it.
 OWNED: Final = frozenset({
-    "kafka", "control", "models", "model", "train_model", "model_server", "definitions", "replica",
+    "kafka", "kafka_security_protocol", "kafka_sasl_mechanism", "kafka_user", "kafka_ca_file", "kafka_certificate_file",
+    "kafka_key_file", "control", "models", "model", "train_model", "model_server", "definitions", "replica",
     "log_level", "log_format", "metrics_host", "metrics_port",
     "gateway_host", "gateway_port", "control_host", "control_port", "model_server_host", "model_server_port",
     "model_server_state", "train_state", "runs", "console_targets", "partitions", "replication", "api_keys_file", "api_key_file",

@@ -9,7 +9,9 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer
 from google.protobuf import json_format
 from headrace_core.contracts import DeadLetter, SampleChange
+from headrace_core.runtime.kafka_clients import connection
 from headrace_core.runtime.reader import SequenceReader
+from headrace_core.settings import KafkaSettings
 
 SAMPLES: Final = "samples.v1"
 DEAD: Final = ".dlq"
@@ -101,7 +103,7 @@ def _told_letter(record: Any) -> Told:
 
 @asynccontextmanager
 async def _consumer(kafka: str, *topics: str, **settings: Any) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(*topics, bootstrap_servers=kafka, enable_auto_commit=False, **settings)
+    consumer = AIOKafkaConsumer(*topics, **connection(KafkaSettings(kafka=kafka)), enable_auto_commit=False, **settings)
     try:
         await consumer.start()
         yield consumer

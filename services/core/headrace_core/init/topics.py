@@ -8,6 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from headrace_core.definitions.topics import Topic, TopicError
+from headrace_core.runtime.kafka_clients import connection
 from headrace_core.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ async def apply_topics(settings: KafkaSettings, topics: Sequence[Topic], replica
         TopicError: a topic exists with another number of partitions.
         aiokafka.errors.KafkaError: Kafka is away or refused.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka, request_timeout_ms=settings.kafka_request_timeout_ms)
+    admin = AIOKafkaAdminClient(**connection(settings), request_timeout_ms=settings.kafka_request_timeout_ms)
     try:
         await admin.start()
         existing = set(await admin.list_topics())

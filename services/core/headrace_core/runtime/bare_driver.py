@@ -10,6 +10,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from headrace_core.runtime.kafka_clients import connection
 from headrace_core.runtime.runner import JobRunner
 from headrace_core.settings import KafkaSettings
 
@@ -33,7 +34,7 @@ class BareDriver:
             FencedError, CheckpointStuckError: as the runner does.
         """
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka,
+            **connection(self._settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=self._settings.kafka_fetch_wait_ms,

@@ -27,6 +27,7 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP
 
 from headrace_core.runtime.checkpoint_store import FencedError
+from headrace_core.runtime.kafka_clients import tls_context
 from headrace_core.runtime.kafka_identity import read_identity
 from headrace_core.runtime.runner import JobRunner
 from headrace_core.settings import KafkaSettings
@@ -150,6 +151,17 @@ class _Consumer(driver.Consumer):
         await self._commit(offsets)
 
 
+def _credentials(settings: KafkaSettings) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """What Faust is told of the listener's protocol; it tells aiokafka."""
+    context = tls_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=settings.kafka_user, password=settings.kafka_password.get_secret_value(),
+            mechanism=settings.kafka_sasl_mechanism, ssl_context=context,
+        )  # fmt: skip
+    return None if context is None else faust.SSLCredentials(context)
+
+
 class HeadraceApp(faust.App):
     """A Faust app whose state and offsets are the runners'."""
 
@@ -163,6 +175,7 @@ class HeadraceApp(faust.App):
         super().__init__(
             f"{settings.group_prefix}.{name}",
             broker=[f"aiokafka://{server}" for server in settings.kafka.split(",")],
+            broker_credentials=_credentials(settings),
             datadir=datadir,
             web_enabled=False,
             topic_allow_declare=False,

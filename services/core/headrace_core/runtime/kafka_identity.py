@@ -24,6 +24,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from headrace_core.runtime.kafka_clients import connection
 from headrace_core.settings import KafkaSettings
 
 
@@ -125,7 +126,7 @@ async def read_identity(settings: KafkaSettings, topics: Sequence[str]) -> Ident
         aiokafka.errors.KafkaError: it cannot be reached, or a topic is missing.
     """
     client = AIOKafkaClient(
-        bootstrap_servers=settings.kafka, request_timeout_ms=settings.kafka_request_timeout_ms, client_id="headrace"
+        **connection(settings), request_timeout_ms=settings.kafka_request_timeout_ms, client_id="headrace"
     )
     await client.bootstrap()
     try:

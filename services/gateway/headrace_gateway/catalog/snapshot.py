@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from google.protobuf.message import DecodeError
 from headrace_core.contracts import Item
+from headrace_core.runtime.kafka_clients import connection
 from headrace_core.settings import KafkaSettings
 from headrace_core.telemetry import DEAD_LETTERS
 from prometheus_client import Gauge
@@ -180,7 +181,7 @@ class SnapshotFeed:
         while True:
             await self._host.connected()
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._settings.kafka,
+                **connection(self._settings),
                 client_id="headrace-gateway-items",
                 group_id=None,
                 auto_offset_reset="earliest",

@@ -8,6 +8,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from headrace_core.runtime.kafka_clients import connection
 from headrace_core.settings import KafkaSettings
 
 from headrace_gateway.essential import essential_task
@@ -149,7 +150,7 @@ class ProducerHost:
 
     async def _connect(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka,
+            **connection(self._settings),
             client_id="headrace-gateway",
             enable_idempotence=True,
             acks="all",

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
 from headrace_core.contracts import Millis
+from headrace_core.runtime.kafka_clients import connection
 from headrace_core.settings import KafkaSettings
 
 from headrace_trainer.stream.line import SampleRecord
@@ -42,7 +43,7 @@ class Feed:
             aiokafka.errors.KafkaError: Kafka is away.
         """
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka, enable_auto_commit=False, auto_offset_reset="none",
+            **connection(self._settings), enable_auto_commit=False, auto_offset_reset="none",
             request_timeout_ms=self._settings.kafka_request_timeout_ms, fetch_max_wait_ms=self._settings.kafka_fetch_wait_ms,
         )  # fmt: skip
         await self._consumer.start()
@@ -54,7 +55,7 @@ class Feed:
 
     async def _partitions(self) -> list[TopicPartition]:
         admin = AIOKafkaAdminClient(
-            bootstrap_servers=self._settings.kafka, request_timeout_ms=self._settings.kafka_request_timeout_ms
+            **connection(self._settings), request_timeout_ms=self._settings.kafka_request_timeout_ms
         )
         await admin.start()
         try:
