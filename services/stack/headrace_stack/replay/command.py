@@ -206,7 +206,7 @@ def _report(  # noqa: PLR0913, PLR0917  # what it is made of
     accounting = None
     if dsn is not None and journal.head.before is not None:
         hint(f"waiting up to {settle_s:g} s for the samples")
-        accounting = report.settled(dsn, journal.head.before, player.tally.impressions, settle_s)
+        accounting = report.settled(dsn, journal.head.before, player.tally, settle_s)
     control = _optional("control")
     return report.Report(
         log=log.name,

@@ -43,8 +43,11 @@ def missing(accounted: Mapping[str, int], sent: int) -> int:
     return sent - (accounted["impressions"] - accounted["duplicate"])
 
 
-def settled(dsn: str, before: Mapping[str, int], sent: int, patience_s: float) -> dict[str, int]:
-    """Sums since `before`, as soon as every impression is counted and none is pending, or patience is over."""
+def settled(dsn: str, before: Mapping[str, int], sent: Tally, patience_s: float) -> dict[str, int]:
+    """Sums since `before`, as soon as every impression is counted, none is pending and every click is in, or patience is over.
+
+    A click that comes after its impression's window corrects a sample that is pending no more.
+    """
     end = time.monotonic() + patience_s
     while True:
         try:
@@ -53,7 +56,8 @@ def settled(dsn: str, before: Mapping[str, int], sent: int, patience_s: float) -
             if time.monotonic() > end:
                 raise
         else:
-            if (missing(found, sent) <= 0 and not found["pending"]) or time.monotonic() > end:
+            counted = missing(found, sent.impressions) <= 0 and not found["pending"]
+            if (counted and found["positive"] + found["orphaned"] >= sent.clicks) or time.monotonic() > end:
                 return found
         time.sleep(_LOOK_EVERY_S)
 
