@@ -43,7 +43,7 @@ test-all: setup ## the long tests as well
 check: setup ## lint, format, types, imports, protos
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy services/*/headrace_* load_tests monitoring tests
+	.venv/bin/mypy services/*/headrace_* load_tests monitoring tests docs
 	.venv/bin/lint-imports
 	.venv/bin/buf lint
 	.venv/bin/buf breaking --against protos/baseline.binpb
@@ -51,6 +51,9 @@ check: setup ## lint, format, types, imports, protos
 bench: setup ## figures of the streams, as JSON
 	.venv/bin/python -m load_tests.streams.joiner_bench
 	.venv/bin/python -m load_tests.streams.features_bench
+
+pictures: setup ## take docs/pictures anew, from a demo of four minutes
+	.venv/bin/python docs/pictures/record.py
 
 protos: setup ## generate the messages' code anew
 	.venv/bin/python -m headrace_stack.protos
@@ -70,4 +73,4 @@ clean: ## stop the stack and remove everything that a set-up or a run made
 	@if [ -x .venv/bin/headrace ]; then .venv/bin/headrace down; fi
 	rm -rf .venv .headrace .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: help setup up down demo test test-all check bench protos baseline reference lock clean
+.PHONY: help setup up down demo test test-all check bench pictures protos baseline reference lock clean

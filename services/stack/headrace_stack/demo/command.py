@@ -17,7 +17,7 @@ from rich.live import Live
 
 from headrace_stack.demo.home import PROFILE, start_from_nothing
 from headrace_stack.demo.scene import Scene
-from headrace_stack.demo.show import picture
+from headrace_stack.demo.show import picture, write_svg
 from headrace_stack.demo.story import Figures, StepFailedError, Telling
 from headrace_stack.layout import Layout, StackError
 from headrace_stack.stack import Stack
@@ -28,6 +28,7 @@ _SHOW_EVERY_S = 0.5
 def demo(
     ci: Annotated[bool, typer.Option("--ci", help="tell the story once, check it, print the figures, stop")] = False,  # noqa: FBT002  # a flag
     keep: Annotated[bool, typer.Option(help="with --ci: leave the stack running")] = False,  # noqa: FBT002  # a flag
+    record: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="a picture of the table at the end")] = None,
 ) -> None:
     """Start everything from nothing, tell the demo's story live, and leave it running until Ctrl-C."""
     console = Console(stderr=True)
@@ -44,6 +45,8 @@ def demo(
     try:
         telling = asyncio.run(_tell(described, console))
         _print_figures(telling.figures, ready, time.monotonic() - began, console)
+        if record is not None:
+            write_svg(picture(telling, described["control"]), record)
         if not unattended:
             console.print(
                 f"\nIt stays up: console at {described['control']}/, gateway at {described['gateway']}/docs. Ctrl-C ends it."

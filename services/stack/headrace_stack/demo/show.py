@@ -1,12 +1,20 @@
-"""The live table of the demo."""
+"""The live table of the demo, and a picture of it for a page."""
 
-from rich.console import Group
+import io
+import re
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from headrace_stack.demo.scene import Shown
 from headrace_stack.demo.story import Figures, Telling
+
+#: Columns of a picture: as wide as the longest step.
+_WIDTH: Final = 102
 
 
 def picture(telling: Telling, console_address: str) -> Group:
@@ -18,6 +26,14 @@ def picture(telling: Telling, console_address: str) -> Group:
         Panel(_figures(telling), title="figures", title_align="left"),
         Text(f"console: {console_address}", style="dim"),
     )
+
+
+def write_svg(shown: Group, file: Path) -> None:
+    """A picture of what is shown, as a terminal draws it; it asks nobody for a font."""
+    console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True)
+    console.print(shown)
+    drawn = console.export_svg(title="headrace demo", unique_id="demo")
+    file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
 
 
 def _steps(figures: Figures) -> Table:
