@@ -1,21 +1,29 @@
-# One file for the images of all services: docker build --build-arg SERVICE=gateway -t headrace/gateway .
+# One file for the images of all services: `make images`, or docker build --build-arg SERVICE=gateway -t headrace/gateway .
 # SERVICE is a name of locks/<service>.txt, and of the folder services/<service> with _ for -.
+# Any base with Python 3.11 does; BUILDER has the same python3 at the same path, its venv and ensurepip, and strip.
 ARG PYTHON=docker.io/library/python:3.11-slim-bookworm
+ARG BUILDER=docker.io/library/python:3.11-bookworm
 
-FROM ${PYTHON} AS build
+FROM ${BUILDER} AS build
 ARG SERVICE
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
-RUN python -m venv --without-pip /opt/headrace/venv
+RUN python3 -m venv tools && python3 -m venv --without-pip /opt/headrace/venv
 # Only what is locked, by its hash; this layer stays as long as the lock does.
 COPY locks/build.txt locks/${SERVICE}.txt locks/
-RUN python -m pip install --quiet --require-hashes --no-deps --target /build/tools -r locks/build.txt \
- && python -m pip --python /opt/headrace/venv/bin/python install --quiet --require-hashes --no-deps --compile -r locks/${SERVICE}.txt \
- && rm -rf /opt/headrace/venv/lib/python3.11/site-packages/tensorflow/include
+RUN tools/bin/pip install --quiet --require-hashes --no-deps -r locks/build.txt \
+ && tools/bin/pip --python /opt/headrace/venv/bin/python install --quiet --require-hashes --no-deps --no-compile -r locks/${SERVICE}.txt
+# A fifth of it serves nobody who runs it: tests, headers, debugging symbols. Libraries in *.libs were patched after they were
+# linked, which strip does not survive.
+RUN cd /opt/headrace/venv/lib/python3.11/site-packages \
+ && find . -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
+ && find . -type f \( -name '*.a' -o -name '*.h' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.pyx' \) -delete \
+ && find . -name '*.so' -size +100k -not -path './*.libs/*' -exec strip --strip-unneeded {} + \
+ && python3 -m compileall -q .
 COPY services/ services/
 # `headrace-gateway` is also `headrace-service`, so that the image runs by itself.
-RUN PYTHONPATH=/build/tools python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheels services/core "services/$(echo ${SERVICE} | tr - _)" \
- && python -m pip --python /opt/headrace/venv/bin/python install --quiet --no-index --no-deps --compile wheels/*.whl \
+RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheels services/core "services/$(echo ${SERVICE} | tr - _)" \
+ && tools/bin/pip --python /opt/headrace/venv/bin/python install --quiet --no-index --no-deps --compile wheels/*.whl \
  && ln -s headrace-${SERVICE} /opt/headrace/venv/bin/headrace-service
 
 FROM ${PYTHON}

@@ -55,6 +55,9 @@ bench: setup ## figures of the streams, as JSON
 pictures: setup ## take docs/pictures anew, from a demo of four minutes
 	.venv/bin/python docs/pictures/record.py
 
+images: setup ## build every service's image, print the sizes; BASE=debian without a registry of images, NETWORK=host where there is no bridge
+	.venv/bin/python -m headrace_stack.images $(if $(BASE),--base $(BASE)) $(if $(NETWORK),--network $(NETWORK)) $(SERVICE)
+
 protos: setup ## generate the messages' code anew
 	.venv/bin/python -m headrace_stack.protos
 

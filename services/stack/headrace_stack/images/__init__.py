@@ -1,0 +1,1 @@
+"""The images of the services, built and measured: `python -m headrace_stack.images`."""
