@@ -30,7 +30,9 @@ FROM ${PYTHON}
 ENV PATH=/opt/headrace/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HEADRACE_DEFINITIONS=/opt/headrace/definitions
 COPY --from=build /opt/headrace/venv /opt/headrace/venv
 COPY definitions/ /opt/headrace/definitions/
-# Nobody's: without a name, a home or a right to write anything but /tmp and what is mounted.
+# Nobody's: without a right to write anything but /tmp and what is mounted. Libraries that ask for the user's name or home, which
+# there are not, find these.
+ENV USER=headrace HOME=/tmp
 USER 10001:10001
 WORKDIR /tmp
 ENTRYPOINT ["headrace-service"]
