@@ -3,7 +3,7 @@
 import sys
 
 from headrace_core.contracts import Item, User
-from headrace_core.definitions.features import DefinitionError, Feature, load_features
+from headrace_core.definitions.features import DefinitionError, Feature, watch_features
 from headrace_core.runtime.job import Job
 from headrace_core.runtime.kafka_clients import idempotent_producer
 from headrace_core.runtime.worker import run_worker
@@ -44,11 +44,12 @@ def main() -> None:
     """Entry point."""
     settings = FeatureWorkerSettings()
     try:
-        features = load_features(settings.definitions / "features")
+        watch = watch_features(settings.definitions / "features")
     except (DefinitionError, OSError) as error:
         sys.stderr.write(f"headrace-feature-worker: {error}\n")
         sys.exit(EXIT_USAGE)
-    run_worker("feature-worker", settings, feature_jobs(settings, features))
+    # Operators are made for their definitions: changed ones are taken by the next process, from the last checkpoint on.
+    run_worker("feature-worker", settings, feature_jobs(settings, watch.taken), until=watch.renewed)
 
 
 if __name__ == "__main__":

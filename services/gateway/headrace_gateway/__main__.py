@@ -12,17 +12,18 @@ import sys
 
 import uvicorn
 import uvloop
-from headrace_core.definitions.features import DefinitionError, load_features
-from headrace_core.definitions.models import Model, ModelError, load_models
+from headrace_core.definitions.features import DefinitionError, Feature, watch_features
+from headrace_core.definitions.models import Model, watch_models
+from headrace_core.definitions.watch import Watch
 from headrace_core.telemetry import configure_logging
 from headrace_core.web.guard import Guard, open_guard
 from headrace_core.web.keys import KeysError
 from headrace_core.web.server import patient_for
 from pydantic import ValidationError
 
-from headrace_gateway.essential import DEATHS
+from headrace_gateway.essential import DEATHS, essential_task
 from headrace_gateway.parts import assemble
-from headrace_gateway.ranking.in_force import InForce, in_force
+from headrace_gateway.ranking.in_force import in_force
 from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.web.app import create_app
 from headrace_gateway.web.shell import RequestIdFilter
@@ -40,10 +41,10 @@ def main() -> None:
             sys.stderr.write(f"headrace-gateway: {f'HEADRACE_{field}: ' if field else ''}{fault['msg']}\n")
         sys.exit(2)
     try:
-        definitions = in_force(load_features(settings.definitions / "features"))
-        model = load_models(settings.definitions / "models").get(settings.model)
+        features = watch_features(settings.definitions / "features")
+        models = watch_models(settings.definitions / "models")
         guard = open_guard(settings, settings.gateway_host, "the gateway")
-    except (DefinitionError, ModelError, KeysError, OSError) as error:
+    except (DefinitionError, KeysError, OSError) as error:
         sys.stderr.write(f"headrace-gateway: {error}\n")
         sys.exit(2)
     configure_logging(settings)
@@ -57,7 +58,7 @@ def main() -> None:
     # uvicorn raises the signal that ended it once more after its shutdown; the exit code is ours to tell.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    uvloop.run(_serve(settings, definitions, model, guard, listener))
+    uvloop.run(_serve(settings, features, models, guard, listener))
     sys.exit(1 if DEATHS else 0)
 
 
@@ -77,9 +78,13 @@ def _listen(settings: GatewaySettings) -> socket.socket:
 
 
 async def _serve(
-    settings: GatewaySettings, definitions: InForce, model: Model | None, guard: Guard, listener: socket.socket
+    settings: GatewaySettings,
+    features: Watch[list[Feature]],
+    models: Watch[dict[str, Model]],
+    guard: Guard,
+    listener: socket.socket,
 ) -> None:
-    parts = assemble(settings, definitions, model)
+    parts = assemble(settings, in_force(features.taken), models.taken.get(settings.model))
     app = create_app(settings, parts, guard)
     # What stands by now stays: left out of every later collection, which would stop all requests for some 60 ms each time.
     gc.collect()
@@ -96,7 +101,13 @@ async def _serve(
         timeout_graceful_shutdown=max(1, settings.gateway_drain_ms // 1000),
     )
     log.info("listening", extra={"fields": {"address": "http://{}:{}".format(*listener.getsockname()[:2])}})
+    following = (
+        essential_task(features.follow(parts.take_features), "the watch over features"),
+        essential_task(models.follow(parts.take_models), "the watch over models"),
+    )
     await uvicorn.Server(config).serve(sockets=[listener])
+    for task in following:
+        task.cancel()
 
 
 if __name__ == "__main__":

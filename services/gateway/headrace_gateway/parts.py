@@ -5,11 +5,12 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace_core.contracts import Millis
 from headrace_core.control.client import ControlClient
+from headrace_core.definitions.features import Feature
 from headrace_core.definitions.models import Model
 from headrace_core.serving.client import ModelServerClient
 from headrace_core.stores.redis_views import ViewStore
@@ -28,7 +29,7 @@ from headrace_gateway.health import Health
 from headrace_gateway.ranking.evidence import EvidenceReader
 from headrace_gateway.ranking.feature_log import TOPIC as LOGS_TOPIC
 from headrace_gateway.ranking.feature_log import FeatureLogger
-from headrace_gateway.ranking.in_force import InForce
+from headrace_gateway.ranking.in_force import Current, InForce, in_force
 from headrace_gateway.ranking.lists import ListedItems  # noqa: TC001  # names the type of a cache at run time
 from headrace_gateway.ranking.recommend import Recommender
 from headrace_gateway.scoring.deployed import DeployedModel
@@ -61,7 +62,7 @@ class Parts:
     scorer: Scorer | None
     recommender: Recommender
     health: Health
-    in_force: InForce
+    current: Current
     now_ms: Callable[[], Millis]
 
     @contextlib.asynccontextmanager
@@ -96,6 +97,15 @@ class Parts:
             await self.views.aclose()
             log.info("stopped")
 
+    def take_features(self, features: Sequence[Feature]) -> None:
+        """Serve the values of these definitions from the next request on."""
+        self.current.in_force = in_force(features)
+
+    def take_models(self, models: Mapping[str, Model]) -> None:
+        """Make the columns of versions that are deployed from now on by these definitions, where they do not tell their own."""
+        if self.scorer is not None and (model := models.get(self.settings.model)) is not None:
+            self.scorer.deployed.define(model)
+
     async def _first_tries(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.gateway_startup_wait_ms / 1000):
@@ -105,14 +115,15 @@ class Parts:
         log.info("started", extra={"fields": self.health.dependencies()})
 
 
-def assemble(settings: GatewaySettings, in_force: InForce, model: Model | None) -> Parts:
+def assemble(settings: GatewaySettings, defined: InForce, model: Model | None) -> Parts:
     """Put the parts together; needs a running event loop.
 
     Args:
         settings: of the gateway.
-        in_force: the feature definitions whose values are served.
+        defined: the feature definitions whose values are served at first.
         model: definition of the model that scores; None for popularity alone.
     """
+    current = Current(defined)
     now_ms = lambda: time.time_ns() // 1_000_000  # noqa: E731  # one line, one clock
     url = settings.redis.get_secret_value()
     redis = RedisReader(url)
@@ -137,7 +148,7 @@ def assemble(settings: GatewaySettings, in_force: InForce, model: Model | None) 
     lookup = CatalogLookup(redis, keep, entries)
     lists: MomentCache[ListedItems] = MomentCache(keep, entries)
     snapshot = ItemSnapshot(settings.snapshot_items)
-    reader = EvidenceReader(redis, lookup, lists, in_force, settings.read_deadline_ms / 1000)
+    reader = EvidenceReader(redis, lookup, lists, settings.read_deadline_ms / 1000)
     logger = FeatureLogger(
         logs, max_buffered=settings.feature_log_buffer, flush_seconds=settings.feature_log_flush_ms / 1000
     )
@@ -175,13 +186,13 @@ def assemble(settings: GatewaySettings, in_force: InForce, model: Model | None) 
             reader,
             snapshot,
             logger,
-            in_force.version,
+            current,
             scorer=scorer,
             explore=settings.explore,
             chance=random.Random(),  # noqa: S311  # what is shown, no secret
         ),
         health=Health(events, redis, snapshot),
-        in_force=in_force,
+        current=current,
         now_ms=now_ms,
     )
 

@@ -9,7 +9,8 @@ import signal
 import sys
 
 from headrace_core.control.client import ControlClient
-from headrace_core.definitions.models import ModelError
+from headrace_core.definitions.models import Model, ModelError, watch_models
+from headrace_core.definitions.watch import Watch
 from headrace_core.telemetry import configure_logging, serve_metrics
 from pydantic import ValidationError
 
@@ -31,23 +32,34 @@ def main() -> None:
         sys.exit(2)
     configure_logging(settings)
     try:
-        asyncio.run(_serve(settings))
-    except ModelError as error:
+        watch = watch_models(settings.definitions / "models")
+    except (ModelError, OSError) as error:
         sys.stderr.write(f"headrace-model-validator: {error}\n")
         sys.exit(2)
+    asyncio.run(_serve(settings, watch))
 
 
-async def _serve(settings: ModelValidatorSettings) -> None:
-    async with opened(settings, SERVICE) as workers, ControlClient(settings.control, SERVICE) as control:
+async def _serve(settings: ModelValidatorSettings, watch: Watch[dict[str, Model]]) -> None:
+    async with opened(settings, SERVICE, watch.taken) as workers, ControlClient(settings.control, SERVICE) as control:
         resident = Resident(control, workers, settings.model)
         serve_metrics(settings, lambda: None if resident.ready else "the control plane")
         work = asyncio.ensure_future(resident.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+        renewing = asyncio.create_task(_end_when_renewed(resident, watch, work))
         try:
             await work
         except asyncio.CancelledError:
             log.info("stopped")
+        finally:
+            renewing.cancel()
+
+
+async def _end_when_renewed(resident: Resident, watch: Watch[dict[str, Model]], work: "asyncio.Future[None]") -> None:
+    """Changed definitions are taken by the next process; it finds the runs that wait."""
+    await watch.renewed()
+    async with resident.between_runs:
+        work.cancel()
 
 
 if __name__ == "__main__":

@@ -28,12 +28,17 @@ class Resident:
         control: the control plane.
         workers: that do what the runs say.
         model: that serves; its deployed version is seen to at the start.
+
+    Attributes:
+        ready: whether it hears of runs.
+        between_runs: held by each run; who holds it else keeps the next one from beginning.
     """
 
     def __init__(self, control: ControlClient, workers: Workers, model: str) -> None:
         self._control, self._workers, self._model = control, workers, model
         self._runs: asyncio.Queue[str] = asyncio.Queue()
         self.ready = False
+        self.between_runs = asyncio.Lock()
 
     async def run(self) -> None:
         """Work for ever."""
@@ -65,7 +70,8 @@ class Resident:
         while True:
             run_id = await self._runs.get()
             try:
-                await self._work(run_id)
+                async with self.between_runs:
+                    await self._work(run_id)
             except ControlError as error:
                 # Its token went bad, or nobody answers: the scheduler requests it anew if it is still wanted.
                 log.warning("a run was given up", extra={"fields": {"run": run_id, "error": error.detail}})

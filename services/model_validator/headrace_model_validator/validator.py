@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from headrace_core.control.client import ControlClient, ModelVersion
-from headrace_core.definitions.models import Model
+from headrace_core.definitions.models import Model, told_of
 from headrace_core.serving.client import ModelServerClient, NotLoadedError, RefusedError
 from headrace_core.serving.messages import DEFAULT_SIGNATURE
 from headrace_core.telemetry import STAGE_SECONDS
@@ -158,8 +158,10 @@ class Validator:
         if deployed is None:
             return None
         known = [i.name for i in model.inputs]
-        columns = tuple(str(i["name"]) for i in deployed.manifest.get("inputs") or ()) or tuple(known)
-        if not set(columns) <= set(known):
+        told = deployed.manifest.get("inputs") or ()
+        columns = tuple(str(i["name"]) for i in told) or tuple(known)
+        reads = {str(i["name"]): i["reads"] for i in told if "reads" in i}
+        if not set(columns) <= set(known) or any(reads.get(i.name, told_of(i)) != told_of(i) for i in model.inputs):
             return None  # of another definition: there is nothing to compare with
         try:
             await server.signature(model.name, deployed.version, DEFAULT_SIGNATURE)

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
 from headrace_core.control.client import ControlAwayError, ControlClient
-from headrace_core.definitions.models import load_models
+from headrace_core.definitions.models import Model, load_models
 from headrace_core.serving.client import ServingError
 
 from headrace_model_validator.deployer import Deployer
@@ -67,17 +67,21 @@ class Workers:
 
 
 @asynccontextmanager
-async def opened(settings: ModelValidatorSettings, sender: str) -> AsyncIterator[Workers]:
+async def opened(
+    settings: ModelValidatorSettings, sender: str, models: Mapping[str, Model] | None = None
+) -> AsyncIterator[Workers]:
     """Workers with their clients, closed afterwards.
 
     Args:
         settings: addresses and bounds.
         sender: name in histories.
+        models: definitions by name; None reads those in force.
 
     Raises:
         ModelError: a definition is wrong.
     """
-    models = load_models(settings.definitions / "models")
+    if models is None:
+        models = load_models(settings.definitions / "models")
     postgres = settings.postgres.get_secret_value()
     async with (
         ControlClient(settings.control, sender) as control,

@@ -6,7 +6,8 @@ import signal
 
 from aiokafka.errors import KafkaError
 from headrace_core.control.client import ControlClient
-from headrace_core.definitions.models import ModelError, load_models
+from headrace_core.definitions.models import Model, ModelError, watch_models
+from headrace_core.definitions.watch import Watch
 from headrace_core.runtime.dead_letters import DeadLetterWriter
 from headrace_core.runtime.kafka_clients import idempotent_producer
 from headrace_core.telemetry import configure_logging, serve_metrics
@@ -20,8 +21,9 @@ log = logging.getLogger(__name__)
 
 
 async def serve(settings: TrainerSettings) -> None:
-    """Train increments until SIGTERM."""
-    model = load_models(settings.definitions / "models")[settings.train_model]
+    """Train increments until SIGTERM, or until the model is defined otherwise: weights are of one definition."""
+    watch = watch_models(settings.definitions / "models")
+    model = watch.taken[settings.train_model]
     async with ControlClient(settings.control, "trainer") as control:
         dead = DeadLetterWriter("trainer", lambda: idempotent_producer(settings))
         trainer = IncrementalTrainer(model, settings, control, dead)
@@ -30,10 +32,17 @@ async def serve(settings: TrainerSettings) -> None:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, trainer.stop)
+        ending = asyncio.create_task(_stop_when_redefined(trainer, watch, model))
         try:
             await trainer.run()
         finally:
+            ending.cancel()
             await dead.close()
+
+
+async def _stop_when_redefined(trainer: IncrementalTrainer, watch: Watch[dict[str, Model]], model: Model) -> None:
+    await watch.renewed(lambda models: models.get(model.name) != model)
+    trainer.stop()
 
 
 def main() -> None:

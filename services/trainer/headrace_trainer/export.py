@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from headrace_core.contracts import Millis
 from headrace_core.control.client import ControlClient, ModelVersion, Parent
-from headrace_core.definitions.models import CrossInput, IdInput, IdsInput, Model, NumberInput
+from headrace_core.definitions.models import CrossInput, IdInput, IdsInput, Model, NumberInput, told_of
 from headrace_core.learning.inputs import Columns
 from headrace_core.learning.progressive import ProgressiveScores
 
@@ -188,6 +188,7 @@ def _described(told: Any) -> dict[str, Any]:
         "kind": _KINDS[type(told)],
         "dtype": "float32" if isinstance(told, NumberInput) else "int64",
         "shape": [-1, told.length] if ids else [-1],
+        "reads": told_of(told),
     }
 
 

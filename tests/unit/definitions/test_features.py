@@ -62,7 +62,7 @@ def test_wrong_definition_is_refused_with_file_line_and_reason(
 def test_same_name_twice_is_refused(folder: Path) -> None:
     (folder / "other.yaml").write_text(TOP, encoding="utf-8")
 
-    with pytest.raises(DefinitionError, match="same name"):
+    with pytest.raises(DefinitionError, match=r"top\.yaml:1: a second feature with the name top"):
         load(folder, TOP)
 
 

@@ -14,13 +14,23 @@ from ruamel.yaml.error import YAMLError
 
 from headrace_core.contracts import BehaviorEvent
 from headrace_core.definitions.expressions import ExpressionError, Predicate, compile_key, compile_predicate
+from headrace_core.definitions.watch import DefinitionError, Watch
+
+__all__ = [
+    "DefinitionError",
+    "Feature",
+    "Sequence",
+    "Top",
+    "feature_set_version",
+    "load_features",
+    "longest_window",
+    "watch_features",
+]
 
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000}
 _MAX_WINDOW_MS: Final = 24 * _UNITS_MS["h"]
-
-
-class DefinitionError(Exception):
-    """A definition is wrong; the message tells file, line and fault."""
+#: Windows up to so long are counted in slices of so long; edges of a window are as coarse.
+_TILES: Final = ((60_000, 1_000), (600_000, 10_000), (3_600_000, 60_000), (_MAX_WINDOW_MS, 900_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +98,33 @@ def load_features(folder: Path) -> list[Feature]:
         DefinitionError: a file is wrong.
     """
     schema = json.loads((folder / "feature.schema.json").read_text(encoding="utf-8"))
-    features = [_load(file, schema) for file in sorted(folder.glob("*.yaml"))]
-    if len({f.name for f in features}) < len(features):
-        raise DefinitionError(f"{folder}: two features have the same name")
-    return features
+    features: dict[str, Feature] = {}
+    for file in sorted(folder.glob("*.yaml")):
+        feature = _load(file, schema)
+        if feature.name in features:
+            raise DefinitionError(f"{file}:1: a second feature with the name {feature.name}")
+        features[feature.name] = feature
+    return list(features.values())
 
 
 def feature_set_version(features: list[Feature]) -> int:
     """A number that names the set of definitions in force; the same set has the same number everywhere."""
     text = ",".join(sorted(f"{f.name}@{f.definition}" for f in features))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def watch_features(folder: Path) -> Watch[list[Feature]]:
+    """The features of a folder, and what becomes of them.
+
+    Raises:
+        DefinitionError: a file is wrong.
+    """
+    return Watch("features", folder, load_features, feature_set_version)
+
+
+def longest_window(tile_ms: int) -> int:
+    """The longest window, in ms, that is counted in slices of this length."""
+    return next((limit for limit, tile in _TILES if tile == tile_ms), _MAX_WINDOW_MS)
 
 
 def _load(file: Path, schema: dict[str, Any]) -> Feature:
@@ -157,10 +184,7 @@ def _load(file: Path, schema: dict[str, Any]) -> Feature:
 
 def _tile(window_ms: int) -> int:
     """Slices grow with the window: 1 s up to 1 min, 10 s up to 10 min, 1 min up to 1 h, 15 min up to 24 h."""
-    for limit, tile in ((60_000, 1_000), (600_000, 10_000), (3_600_000, 60_000)):
-        if window_ms <= limit:
-            return tile
-    return 900_000
+    return next(tile for limit, tile in _TILES if window_ms <= limit)
 
 
 def _hash(plain: dict[str, Any]) -> str:

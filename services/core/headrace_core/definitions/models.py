@@ -14,11 +14,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from headrace_core.contracts.actions import Label
+from headrace_core.definitions.watch import DefinitionError, Watch
 
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-class ModelError(Exception):
+class ModelError(DefinitionError):
     """A definition is wrong; the message tells file, line and fault."""
 
 
@@ -40,6 +41,11 @@ class FeaturePath:
     def of_item(self) -> bool:
         """Whether it differs between the items of a request."""
         return self.root in {"item", "item_id"}
+
+    def __str__(self) -> str:
+        """As definitions write it, see `parse_path`."""
+        before = ".".join((self.root, *self.keys))
+        return before if self.of_each is None else ".".join((f"{before}[]", *self.of_each))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +258,20 @@ def load_models(folder: Path) -> dict[str, Model]:
     return models
 
 
+def model_set_version(models: Mapping[str, Model]) -> str:
+    """Names a set of definitions, thresholds included; the same set has the same name everywhere."""
+    return hashlib.sha256(repr(sorted(models.items())).encode()).hexdigest()[:8]
+
+
+def watch_models(folder: Path) -> Watch[dict[str, Model]]:
+    """The models of a folder, and what becomes of them.
+
+    Raises:
+        ModelError: a file is wrong.
+    """
+    return Watch("models", folder, load_models, model_set_version)
+
+
 def load_model(file: Path) -> Model:
     """The model of a file.
 
@@ -267,7 +287,7 @@ def load_model(file: Path) -> Model:
     plain = json.loads(json.dumps(data))
     for fault in jsonschema.Draft202012Validator(schema).iter_errors(plain):
         raise ModelError(f"{file}:{_line(data, list(fault.absolute_path))}: {fault.message}")
-    inputs = {name: _input(name, told) for name, told in plain["inputs"].items()}
+    inputs = {name: input_of(name, told) for name, told in plain["inputs"].items()}
     for name, made in inputs.items():
         if (wrong := _fault(made, inputs)) is not None:
             raise ModelError(f"{file}:{_line(data, ['inputs', name])}: {name}: {wrong}")
@@ -289,7 +309,8 @@ def parse_path(text: str) -> FeaturePath:
     return FeaturePath(root, tuple(keys), tuple(k for k in after.split(".") if k) if brackets else None)
 
 
-def _input(name: str, told: Mapping[str, Any]) -> Input:
+def input_of(name: str, told: Mapping[str, Any]) -> Input:
+    """An input as definitions and manifests tell it."""
     if "id" in told:
         return IdInput(name, parse_path(told["id"]), told.get("table", name))
     if "ids" in told:
@@ -300,6 +321,18 @@ def _input(name: str, told: Mapping[str, Any]) -> Input:
         name, parse_path(told["number"]), float(told.get("default", 0.0)), told.get("transform", "none"),
         tuple(float(b) for b in told.get("buckets", ())),
     )  # fmt: skip
+
+
+def told_of(made: Input) -> dict[str, Any]:
+    """What `input_of` makes the input from; JSON."""
+    if isinstance(made, CrossInput):
+        return {"cross": list(made.of)}
+    path = str(made.path)
+    if isinstance(made, IdInput):
+        return {"id": path, "table": made.table}
+    if isinstance(made, IdsInput):
+        return {"ids": path, "table": made.table, "length": made.length}
+    return {"number": path, "default": made.default, "transform": made.transform, "buckets": list(made.buckets)}
 
 
 def _fault(made: Input, inputs: Mapping[str, Input]) -> str | None:

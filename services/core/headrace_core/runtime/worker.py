@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -55,15 +56,24 @@ def calm_garbage_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def _ending_after(awaited: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    async def end() -> None:
+        await awaited()
+        signal.raise_signal(signal.SIGTERM)
+
+    return end
+
+
 def run_worker(
     service: str,
     settings: WorkerSettings,
     jobs: Sequence[Job],
     companions: Sequence[Callable[[], Awaitable[None]]] = (),
+    until: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Work until SIGTERM; a dependency that is away at the start ends the process with exit code 3.
 
-    Companions run beside the jobs, each for ever.
+    Companions run beside the jobs, each for ever. `until` returns when the process is to end as by SIGTERM, and be started anew.
 
     The process exits with code 3 also when it was fenced or a checkpoint kept failing: it is meant to be started again
     and goes on from the last checkpoint.
@@ -95,5 +105,7 @@ def run_worker(
     app = build_app(service, runners, settings, datadir=str(Path(tempfile.gettempdir()) / "headrace-faust"))
     for companion in companions:
         app.task(companion)
+    if until is not None:
+        app.task(_ending_after(until))
     worker = faust.Worker(app, loop=loop, loglevel=settings.log_level, override_logging=False, quiet=True)
     worker.execute_from_commandline()

@@ -62,3 +62,16 @@ class Expired:
 
     feature: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Counts of a definition that the worker does not know, gone because too many of them waited.
+
+    Attributes:
+        feature: whose.
+        count: how many.
+    """
+
+    feature: str
+    count: int

@@ -12,7 +12,8 @@ from headrace_core.definitions.features import Feature, Top
 from headrace_core.runtime.operator import Batch, Output, Record
 from headrace_core.stores.redis_views import top_key
 
-from headrace_feature_worker.operators.effects import Expired, Show
+from headrace_feature_worker.operators.aside import Aside, Key, Keys
+from headrace_feature_worker.operators.effects import Dropped, Expired, Show
 from headrace_feature_worker.operators.tiles import oldest_tile
 
 PARTIALS: Final = "feature-partials.v1"
@@ -37,24 +38,20 @@ class _Source(msgspec.Struct, array_like=True):
     waiting: list[bytes] = []
 
 
-class _Key(msgspec.Struct, array_like=True):
-    """One ranked list.
+class _State(msgspec.Struct, array_like=True):
+    """A snapshot; changes are the records themselves.
 
     Attributes:
-        tiles: by start, (count, denominator) by source and member.
-        ranked_at: boundary at which it was emitted last.
+        as_of: end of the windows, ms since the epoch.
+        sources: by partition of behavior-events.v1.
+        keys: lists by "<feature>@<definition>", those of definitions that are not known included.
+        tile_ms: length of their slices, by the same names.
     """
-
-    tiles: dict[int, dict[tuple[int, str], tuple[int, int]]] = {}
-    ranked_at: int = 0
-
-
-class _State(msgspec.Struct, array_like=True):
-    """A snapshot; changes are the records themselves."""
 
     as_of: int
     sources: dict[int, _Source]
-    keys: dict[str, list[tuple[tuple[str, ...], _Key]]]
+    keys: dict[str, Keys]
+    tile_ms: dict[str, int] = {}
 
 
 _decode_state = msgspec.msgpack.Decoder(_State).decode
@@ -66,7 +63,7 @@ class _Ranking:
 
     def __init__(self, feature: Feature, shape: Top) -> None:
         self.feature, self._shape = feature, shape
-        self.keys: dict[tuple[str, ...], _Key] = {}
+        self.keys: dict[tuple[str, ...], Key] = {}
         self._totals: dict[tuple[str, ...], dict[str, tuple[int, int]]] = {}
         self._by_start: dict[int, set[tuple[str, ...]]] = defaultdict(set)
         self._oldest = 0
@@ -82,7 +79,7 @@ class _Ranking:
         key = tuple(partial.key)
         state = self.keys.get(key)
         if state is None:
-            state = self.keys[key] = _Key({}, 0)
+            state = self.keys[key] = Key({}, 0)
             self._totals[key] = {}
         tile = state.tiles.get(start)
         if tile is None:
@@ -135,7 +132,7 @@ class _Ranking:
             if not state.tiles:
                 del self.keys[key], self._totals[key]
 
-    def restore(self, keys: list[tuple[tuple[str, ...], _Key]]) -> None:
+    def restore(self, keys: Keys) -> None:
         """Take over a snapshot."""
         for key, state in keys:
             self.keys[key] = state
@@ -168,6 +165,9 @@ class RankingOperator:
     The partials of a source's checkpoint count from its mark on, as a whole, so a list is always made of all events of
     each source up to one offset. What a dead owner of a source had sent is replaced by its successor, whose versions are
     higher: the successor counts the same events again.
+
+    Counts of a definition that is not known wait aside: workers learn of a new one at different moments, and the one that
+    does later goes on with what its siblings sent meanwhile.
     """
 
     def __init__(self, features: Sequence[Feature], *, lateness_ms: int) -> None:
@@ -181,6 +181,7 @@ class RankingOperator:
         self._rankings = {
             (f.name, f.definition): _Ranking(f, f.shape) for f in features if isinstance(f.shape, Top)
         }  # fmt: skip
+        self._aside = Aside()
         self._sources: dict[int, _Source] = {}
         self._log: list[bytes] = []
         self._as_of = self._newest = 0
@@ -210,6 +211,9 @@ class RankingOperator:
             if ranking.expired:
                 out.emit(Expired(ranking.feature.name, ranking.expired))
                 ranking.expired = 0
+        for feature, count in self._aside.dropped.items():
+            out.emit(Dropped(feature, count))
+        self._aside.dropped.clear()
 
     def changes(self) -> bytes | None:
         """The records taken since the last call: taking them again makes the same state."""
@@ -221,8 +225,11 @@ class RankingOperator:
     def snapshot(self) -> bytes:
         """Everything."""
         self._log = []
-        keys = {f"{name}@{definition}": list(r.keys.items()) for (name, definition), r in self._rankings.items()}
-        return msgspec.msgpack.encode(_State(self._as_of, self._sources, keys))
+        parts = [(f"{r.feature.name}@{r.feature.definition}", r.feature.tile_ms, list(r.keys.items()))
+                 for r in self._rankings.values()]  # fmt: skip
+        parts += self._aside.everything()
+        keys, tile_ms = {name: keys for name, _, keys in parts}, {name: tile for name, tile, _ in parts}
+        return msgspec.msgpack.encode(_State(self._as_of, self._sources, keys, tile_ms))
 
     def restore(self, snapshot: bytes | None, changes: Sequence[bytes]) -> None:
         """Take over a snapshot and the records after it."""
@@ -230,8 +237,12 @@ class RankingOperator:
             state = _decode_state(snapshot)
             self._as_of, self._sources = state.as_of, state.sources
             for (name, definition), ranking in self._rankings.items():
-                ranking.restore(state.keys.get(f"{name}@{definition}", []))
+                ranking.restore(state.keys.pop(f"{name}@{definition}", []))
                 ranking.advance(self._as_of)
+            for unknown, keys in state.keys.items():
+                if unknown in state.tile_ms:
+                    self._aside.put(unknown, state.tile_ms[unknown], keys)
+            self._aside.advance(self._as_of)
         for change in changes:
             for raw in _decode_records(change):
                 self._apply(raw, FeaturePartial.FromString(raw))
@@ -264,6 +275,8 @@ class RankingOperator:
             ranking = self._rankings.get((counted.feature, counted.definition))
             if ranking is not None:
                 ranking.apply(counted)
+            else:
+                self._aside.keep(counted, self._as_of)
         source.waiting = []
         source.watermark, source.offset = max(source.watermark, partial.watermark), partial.source_offset
         self._slide()
@@ -278,3 +291,4 @@ class RankingOperator:
             self._as_of = as_of
             for ranking in self._rankings.values():
                 ranking.advance(self._as_of)
+            self._aside.advance(self._as_of)

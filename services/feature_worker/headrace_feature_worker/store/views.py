@@ -9,8 +9,8 @@ from headrace_core.stores.redis_views import ViewStore, ViewWrite
 from headrace_core.telemetry import FRESHNESS_SECONDS
 from redis.asyncio import Redis
 
-from headrace_feature_worker.metrics import EXPIRED
-from headrace_feature_worker.operators.effects import Expired, Show
+from headrace_feature_worker.metrics import DROPPED, EXPIRED
+from headrace_feature_worker.operators.effects import Dropped, Expired, Show
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -54,10 +54,12 @@ class ViewSink:
     async def in_transaction(
         self, connection: "PoolConnectionProxy[Any]", snapshots: Sequence[Snapshot]
     ) -> Sequence[OutboxMessage]:
-        """Count what came too late, once it is certain that it will not come again."""
+        """Count what came too late or was too much, once it is certain that it will not come again."""
         del connection
         for s in snapshots:
             for e in s.effects:
                 if isinstance(e, Expired):
                     EXPIRED.labels(e.feature).inc(e.count)
+                elif isinstance(e, Dropped):
+                    DROPPED.labels(e.feature).inc(e.count)
         return []

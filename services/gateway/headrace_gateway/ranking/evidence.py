@@ -38,11 +38,13 @@ class Request:
         user: his catalog entry.
         views: his feature values.
         missing: (what, why) that had to be replaced by defaults.
+        in_force: the feature definitions that the request is answered by.
     """
 
     user: UserEntry = NO_USER
     views: dict[str, FeatureValue] = field(default_factory=dict)
     missing: list[tuple[str, str]] = field(default_factory=list)
+    in_force: InForce = field(default_factory=InForce)
 
 
 @dataclass(slots=True)
@@ -80,18 +82,16 @@ class EvidenceReader:
         redis: RedisReader,
         lookup: CatalogLookup,
         lists: MomentCache[ListedItems],
-        in_force: InForce,
         deadline_seconds: float,
     ) -> None:
-        """Read the features `in_force`, catalog entries through `lookup`, ranked lists through `lists`."""
-        self._redis, self._lookup, self._lists, self._in_force = redis, lookup, lists, in_force
-        self._deadline = deadline_seconds
+        """Read catalog entries through `lookup`, ranked lists through `lists`."""
+        self._redis, self._lookup, self._lists, self._deadline = redis, lookup, lists, deadline_seconds
 
-    async def read_user(self, user_id: str, now: Millis) -> Request:
+    async def read_user(self, user_id: str, now: Millis, in_force: InForce) -> Request:
         """The user's catalog entry and views, sequences trimmed to what still counts at `now`."""
-        request = Request()
+        request = Request(in_force=in_force)
         plan = self._lookup.plan([user_id], ())
-        fields = self._in_force.user_fields
+        fields = in_force.user_fields
         commands = [*plan.commands, *read_fields(fields, [user_key(user_id)])]
         try:
             with _READ_USER.time():
@@ -103,12 +103,12 @@ class EvidenceReader:
         n = len(plan.commands)
         request.user = plan.finish(answers[:n]).users.get(user_id, NO_USER)
         for answer in answers[n:]:
-            request.views = trimmed(feature_values(fields, answer), now, self._in_force.windows)
+            request.views = trimmed(feature_values(fields, answer), now, in_force.windows)
         return request
 
     async def read_lists(self, request: Request, page_id: str, categories: Iterable[str]) -> Lists:
         """The list of the user's segment on the page, and those of the categories."""
-        ranked, segment = self._in_force.ranked, request.user.segment
+        ranked, segment = request.in_force.ranked, request.user.segment
         wanted: dict[str, _Wanted] = {}
         if SEGMENT_LIST in ranked and "country" in segment and "gender" in segment:  # no row for an unknown segment
             key = top_key(SEGMENT_LIST, [segment["country"], segment["gender"], page_id])
@@ -125,9 +125,13 @@ class EvidenceReader:
     async def _lists_of(self, request: Request, wanted: Mapping[str, "_Wanted"]) -> dict[str, ListedItems]:
         """Lists by key, as far as Redis tells them."""
         generation = self._lists.generation
-        known, unknown = self._lists.pick(set(wanted))
-        if not unknown:
+        # Kept by definition too: what one set of definitions read is not what another one asks for.
+        kept_as = {f"{w.definition}@{key}": key for key, w in wanted.items()}
+        kept, lacking = self._lists.pick(set(kept_as))
+        known = {kept_as[name]: listed for name, listed in kept.items()}
+        if not lacking:
             return known
+        unknown = [kept_as[name] for name in lacking]
         commands: list[Command] = [("HGET", key, wanted[key].definition) for key in unknown]
         try:
             with _READ_LISTS.time():
@@ -142,13 +146,13 @@ class EvidenceReader:
                 read[key] = NOTHING_LISTED
             else:
                 read[key] = of_segment(ranked.members) if category is None else of_category(category, ranked.members)
-        self._lists.put(read, generation)
+        self._lists.put({f"{wanted[key].definition}@{key}": listed for key, listed in read.items()}, generation)
         return known | read
 
-    async def read_items(self, item_ids: Sequence[str]) -> Items:
+    async def read_items(self, item_ids: Sequence[str], in_force: InForce) -> Items:
         """Catalog entries and views of items."""
         plan = self._lookup.plan((), item_ids)
-        fields = self._in_force.item_fields
+        fields = in_force.item_fields
         commands = [*plan.commands, *read_fields(fields, [item_key(i) for i in item_ids])]
         try:
             with _READ_ITEMS.time():

@@ -43,6 +43,19 @@ class InForce:
     version: int = 0
 
 
+class Current:
+    """The set in force at this moment. It is exchanged as a whole; a request keeps the one that it began with.
+
+    Args:
+        in_force: the first one.
+    """
+
+    __slots__ = ("in_force",)
+
+    def __init__(self, in_force: InForce) -> None:
+        self.in_force = in_force
+
+
 def in_force(features: Iterable[Feature]) -> InForce:
     """The set of these definitions; sequences are kept per user, everything else in ranked lists."""
     features = list(features)

@@ -13,10 +13,11 @@ from headrace_gateway.catalog.entries import ItemEntry
 from headrace_gateway.catalog.snapshot import ItemSnapshot
 from headrace_gateway.problem import ProblemError
 from headrace_gateway.ranking.candidates import CANDIDATES, Wanted, best, fits, gather, is_ruled_out
-from headrace_gateway.ranking.evidence import EvidenceReader, Items, recent_categories
+from headrace_gateway.ranking.evidence import EvidenceReader, Items, Request, recent_categories
 from headrace_gateway.ranking.explore import EXPLORATION, Draw, explored
 from headrace_gateway.ranking.feature_log import FeatureLogger, Served
 from headrace_gateway.ranking.features import Features
+from headrace_gateway.ranking.in_force import Current
 from headrace_gateway.ranking.lists import Candidate, Lists
 from headrace_gateway.ranking.popularity import score
 from headrace_gateway.ranking.schema import (
@@ -47,7 +48,7 @@ class Recommender:
         reader: of Redis.
         snapshot: of the catalog's available items.
         logger: of what served.
-        feature_set_version: of the definitions in force.
+        current: the feature definitions in force.
         scorer: asks the model; None while none is defined.
         explore: with this probability a recommendation's last place goes to chance.
         chance: where it comes from.
@@ -58,20 +59,19 @@ class Recommender:
         reader: EvidenceReader,
         snapshot: ItemSnapshot,
         logger: FeatureLogger,
-        feature_set_version: int,
+        current: Current,
         *,
         scorer: Scorer | None,
         explore: float,
         chance: random.Random,
     ) -> None:
-        self._reader, self._snapshot, self._logger = reader, snapshot, logger
-        self._feature_set_version = feature_set_version
+        self._reader, self._snapshot, self._logger, self._current = reader, snapshot, logger, current
         self._scorer, self._explore, self._chance = scorer, explore, chance
 
     async def recommend(self, asked: RecommendIn, request_id: str, now: Millis) -> RankedAnswer:
         """The best available items; fewer than asked for when there are no more."""
         wanted = _wanted(asked)
-        request = await self._reader.read_user(asked.user_id, now)
+        request = await self._reader.read_user(asked.user_id, now, self._current.in_force)
         if asked.categories is not None:
             categories = list(asked.categories)
         else:
@@ -82,7 +82,7 @@ class Recommender:
         candidates = gather(lists, self._snapshot, wanted, asked.count)
         draw = self._draw(wanted)
         looked_at = _with_drawn(candidates, draw, wanted, lists)
-        items = await self._reader.read_items([c.item_id for c in looked_at])
+        items = await self._reader.read_items([c.item_id for c in looked_at], request.in_force)
         request.missing += items.missing
         fitting = [c for c in looked_at if fits(self._entry(c, items), wanted)]
         features = Features(asked.context, asked.page_id, now, request, items, lists)
@@ -94,7 +94,7 @@ class Recommender:
             in_pool = [self._snapshot.holds(c.item_id, wanted.item_type, wanted.categories) for c in chosen]
             chosen, propensities = explored(chosen, draw, drawn, in_pool)
         served = Served(
-            self._answer(request_id, chosen, told, bool(request.missing)),
+            self._answer(request_id, chosen, told, request),
             asked.user_id, asked.page_id, now, features, request.missing, propensities,
         )  # fmt: skip
         self._logger.offer(served)
@@ -110,7 +110,10 @@ class Recommender:
             raise ProblemError(413, f"candidates: {len(asked.candidates)} given, at most {MAX_CANDIDATES} are taken")
         wanted = _wanted(asked)
         ids = [i for i in dict.fromkeys(asked.candidates) if i not in wanted.exclude]
-        request, items = await asyncio.gather(self._reader.read_user(asked.user_id, now), self._reader.read_items(ids))
+        in_force = self._current.in_force
+        request, items = await asyncio.gather(
+            self._reader.read_user(asked.user_id, now, in_force), self._reader.read_items(ids, in_force)
+        )
         request.missing += items.missing
         categories = dict.fromkeys(e.category for e in items.entries.values() if e.category)
         lists = await self._reader.read_lists(request, asked.page_id, list(categories)[:_MAX_LISTS_RANK])
@@ -118,7 +121,7 @@ class Recommender:
         fitting = [c for c in listed if not is_ruled_out(self._entry(c, items), wanted)]
         features = Features(asked.context, asked.page_id, now, request, items, lists)
         scored, told = await self._scored(asked, fitting, features)
-        answer = self._answer(request_id, best(scored, asked.count), told, bool(request.missing))
+        answer = self._answer(request_id, best(scored, asked.count), told, request)
         self._logger.offer(Served(answer, asked.user_id, asked.page_id, now, features, request.missing))
         return answer
 
@@ -152,15 +155,10 @@ class Recommender:
             return entry
         return self._snapshot.standing(candidate.item_id) or candidate.implied
 
-    def _answer(
-        self,
-        request_id: str,
-        chosen: Sequence[Candidate],
-        told: Scores | str,
-        redis_missing: bool,  # noqa: FBT001
-    ) -> RankedAnswer:
+    @staticmethod
+    def _answer(request_id: str, chosen: Sequence[Candidate], told: Scores | str, request: Request) -> RankedAnswer:
         degraded = [told] if isinstance(told, str) else []
-        if redis_missing:
+        if request.missing:
             degraded.append(REDIS_UNAVAILABLE)
         for reason in degraded:
             _DEGRADED[reason].inc()
@@ -170,7 +168,7 @@ class Recommender:
                 items=[RankedItem(c.item_id, c.score, n, c.source) for n, c in enumerate(chosen)],
                 model="" if isinstance(told, str) else told.model,
                 model_version=0 if isinstance(told, str) else told.version,
-                feature_set_version=self._feature_set_version,
+                feature_set_version=request.in_force.version,
                 degraded=degraded,
             )
 

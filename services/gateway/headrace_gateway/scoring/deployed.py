@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace_core.control.client import ControlClient, ControlError, ModelVersion
-from headrace_core.definitions.models import Model
+from headrace_core.definitions.models import Model, input_of
 from headrace_core.learning.inputs import InputColumns
 from prometheus_client import Gauge
 
@@ -27,11 +27,13 @@ class Deployed:
 
     Attributes:
         version: its number.
-        inputs: names of the columns that it reads; all of the definition when it does not tell.
+        inputs: names of the columns that it reads.
+        columns: makes them, as it was trained with them, whatever the model's definition says by now.
     """
 
     version: int
     inputs: tuple[str, ...]
+    columns: InputColumns
 
 
 class DeployedModel:
@@ -49,7 +51,6 @@ class DeployedModel:
 
     def __init__(self, control: ControlClient, model: Model) -> None:
         self.name = model.name
-        self.columns = InputColumns(model.inputs)
         self._control, self._model = control, model
         self._task: asyncio.Task[None] | None = None
         self.known = False
@@ -67,6 +68,10 @@ class DeployedModel:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         await self._control.aclose()
+
+    def define(self, model: Model) -> None:
+        """Another definition is in force; what serves is not touched by it."""
+        self._model = model
 
     async def _follow(self) -> None:
         after: int | None = None
@@ -98,12 +103,17 @@ class DeployedModel:
         current = self.current
         if current is not None and current.version == found.version:
             return
-        wanted = [told["name"] for told in found.manifest.get("inputs", ())]
-        known = [i.name for i in self._model.inputs]
         fields = {"model": self.name, "version": found.version}
-        if missing := [name for name in wanted if name not in known]:
+        defined = {i.name: i for i in self._model.inputs}
+        # A version tells how its inputs are read; of one that does not, the definition of this moment does.
+        read = {
+            told["name"]: input_of(told["name"], told["reads"]) if "reads" in told else defined.get(told["name"])
+            for told in found.manifest.get("inputs", ())
+        } or defined
+        if missing := [name for name, made in read.items() if made is None]:
             log.error("a version reads inputs that are not defined", extra={"fields": fields | {"inputs": missing}})
             return
-        self.previous, self.current = current, Deployed(found.version, tuple(wanted or known))
+        columns = InputColumns([made for made in read.values() if made is not None])
+        self.previous, self.current = current, Deployed(found.version, tuple(read), columns)
         _VERSION.labels(self.name, _TRACK).set(found.version)
         log.info("a version serves", extra={"fields": fields})

@@ -91,7 +91,7 @@ class Scorer:
     ) -> Scores:
         model = self.deployed.name
         with _COLUMNS.time():
-            made = self.deployed.columns.from_request(features.user, features.context, user_id, page_id, items)
+            made = version.columns.from_request(features.user, features.context, user_id, page_id, items)
             columns = {name: made[name] for name in version.inputs}
         with _PREDICT.time():
             left = ends - asyncio.get_running_loop().time()

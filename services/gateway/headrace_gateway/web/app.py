@@ -70,7 +70,7 @@ def create_app(settings: GatewaySettings, parts: Parts, guard: Guard | None = No
         app.add_exception_handler(kind, _answer_problem)
     direct = _add_hot(app, settings, parts)
     _add_operations(app, parts)
-    features = FeatureRoutes(parts.redis, parts.in_force, settings.read_deadline_ms / 1000, parts.now_ms)
+    features = FeatureRoutes(parts.redis, parts.current, settings.read_deadline_ms / 1000, parts.now_ms)
     app.include_router(features.router(), responses=_responses(401, 403, 404, 422, 429, 500, 503))
     add_docs(app)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document

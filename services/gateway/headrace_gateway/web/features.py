@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from headrace_gateway.problem import ProblemError
 from headrace_gateway.ranking.evidence import read_fields
-from headrace_gateway.ranking.in_force import InForce
+from headrace_gateway.ranking.in_force import Current
 from headrace_gateway.ranking.views import FeatureValue, RankedMember, feature_values, ranked_list, trimmed
 from headrace_gateway.stores.redis_reader import Command, RedisAwayError, RedisReader
 from headrace_gateway.web.openapi import problem_answers
@@ -63,15 +63,15 @@ class FeatureRoutes:
 
     Args:
         redis: where values stand.
-        in_force: the definitions whose values are current.
+        current: the definitions in force.
         deadline_seconds: for Redis.
         now_ms: the clock.
     """
 
     def __init__(
-        self, redis: RedisReader, in_force: InForce, deadline_seconds: float, now_ms: Callable[[], Millis]
+        self, redis: RedisReader, current: Current, deadline_seconds: float, now_ms: Callable[[], Millis]
     ) -> None:
-        self._redis, self._in_force, self._deadline, self._now_ms = redis, in_force, deadline_seconds, now_ms
+        self._redis, self._current, self._deadline, self._now_ms = redis, current, deadline_seconds, now_ms
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -97,13 +97,14 @@ class FeatureRoutes:
         id: Annotated[str, Path(description="Id of the user or item.", min_length=1)],  # noqa: A002  # named as in the path
     ) -> FeaturesNow:
         """Values with the time up to which they are made and their version; sequences trimmed to their window by now."""
+        in_force = self._current.in_force
         if entity == "users":
-            key, fields = user_key(id), self._in_force.user_fields
+            key, fields = user_key(id), in_force.user_fields
         else:
-            key, fields = item_key(id), self._in_force.item_fields
+            key, fields = item_key(id), in_force.item_fields
         views: dict[str, FeatureValue] = {}
         for answer in await self._read(read_fields(fields, [key])):
-            views = trimmed(feature_values(fields, answer), self._now_ms(), self._in_force.windows)
+            views = trimmed(feature_values(fields, answer), self._now_ms(), in_force.windows)
         return FeaturesNow(entity=entity, id=id, items=[_now_of(name, view) for name, view in sorted(views.items())])
 
     async def top(
@@ -112,9 +113,10 @@ class FeatureRoutes:
         key: Annotated[str, Path(description="Its key's values joined by |.", examples=["China|male|100"])],
     ) -> RankedNow:
         """The list with the time up to which it is made; % and | inside a value are written %25 and %7C."""
-        definition = self._in_force.ranked.get(feature)
+        lists = self._current.in_force.ranked
+        definition = lists.get(feature)
         if definition is None:
-            known = ", ".join(sorted(self._in_force.ranked)) or "none"
+            known = ", ".join(sorted(lists)) or "none"
             raise ProblemError(404, f"feature: no ranked list is called {feature}; there are: {known}", field="feature")
         ranked = ranked_list((await self._read([("HGET", f"top:{feature}:{key}", definition)]))[0])
         return RankedNow(
