@@ -62,8 +62,13 @@ class Layout:
 
     @property
     def definitions(self) -> Path:
-        """The definitions in force, where a profile has its own."""
+        """The definitions in force."""
         return self.home / "definitions"
+
+    @property
+    def applied(self) -> Path:
+        """What was applied to this stack; it lies over the shipped definitions and the profile's."""
+        return self.home / "applied"
 
     @property
     def plan(self) -> Path:
@@ -133,8 +138,9 @@ class Layout:
         return set()
 
     def wipe(self) -> None:
-        """Remove the data and the runs' logs; ports, definitions and the processes' logs stay."""
-        shutil.rmtree(self.runs, ignore_errors=True)
+        """Remove the data, what was applied, and the runs' logs; ports and the processes' logs stay."""
+        for folder in (self.runs, self.applied):
+            shutil.rmtree(folder, ignore_errors=True)
         for entry in self.data.iterdir() if self.data.is_dir() else ():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

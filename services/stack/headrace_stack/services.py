@@ -85,7 +85,7 @@ def settings(layout: Layout, profile: str, where: Mapping[str, str], environment
     known = ("kafka", "postgres", "redis", "lake", "models", "control", "model_server")
     stores = {f"HEADRACE_{k.upper()}": where[k] for k in known if k in where}
     own = {
-        "HEADRACE_DEFINITIONS": str(layout.definitions if has_own_definitions(profile) else checkout() / "definitions"),
+        "HEADRACE_DEFINITIONS": str(layout.definitions),
         "HEADRACE_TRAIN_STATE": str(layout.data / "trainer"),
         "HEADRACE_MODEL_SERVER_STATE": str(layout.data / "model-server"),
         "HEADRACE_RUNS": str(layout.runs),
@@ -95,18 +95,20 @@ def settings(layout: Layout, profile: str, where: Mapping[str, str], environment
     return own | PROFILES[profile] | given | stores
 
 
-def has_own_definitions(profile: str) -> bool:
-    """Whether the profile lays definitions of its own over the shipped ones."""
-    return (checkout() / "definitions" / "profiles" / profile).is_dir()
-
-
 def lay_definitions(layout: Layout, profile: str) -> None:
-    """The shipped definitions in the stack's folder, with the profile's own laid over them."""
-    if has_own_definitions(profile):
-        shipped = checkout() / "definitions"
-        shutil.rmtree(layout.definitions, ignore_errors=True)
-        shutil.copytree(shipped, layout.definitions, ignore=shutil.ignore_patterns("profiles", "__pycache__"))
-        shutil.copytree(shipped / "profiles" / profile, layout.definitions, dirs_exist_ok=True)
+    """The shipped definitions in the stack's folder, the profile's own laid over them, and over both what was applied."""
+    shutil.rmtree(layout.definitions, ignore_errors=True)
+    lay_beneath(layout.definitions, profile)
+    if layout.applied.is_dir():
+        shutil.copytree(layout.applied, layout.definitions, dirs_exist_ok=True)
+
+
+def lay_beneath(folder: Path, profile: str) -> None:
+    """What a stack has where nothing was applied, in a folder that is not there yet."""
+    shipped = checkout() / "definitions"
+    shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns("profiles", "__pycache__"))
+    if (own := shipped / "profiles" / profile).is_dir():
+        shutil.copytree(own, folder, dirs_exist_ok=True)
 
 
 def service_part(name: str, ports: Mapping[str, int], told: Mapping[str, str]) -> Part:

@@ -205,6 +205,7 @@ class Stack:
         if "valkey" in ours:
             parts.append(valkey.part(self.layout, ports["valkey"]))
         parts += [service_part(name, ports, told) for name in names]
+        where = {**where, "definitions": told["HEADRACE_DEFINITIONS"]}
         return {"profile": profile, "addresses": where, "parts": [part.to_json() for part in parts]}, told
 
     def _start_stores(self, stores: list[Part]) -> None:

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 from headrace_core.control.client import ControlClient, ControlError, Run
-from headrace_core.workflow import BatchTask, Workflow, event
+from headrace_core.workflow import BatchTask, Workflow, count, event
 
 from tests.integration.control.eventually import eventually
 from tests.integration.control.flows import upload
@@ -306,6 +306,21 @@ async def test_run_that_takes_a_field_needs_an_event_when_started_by_hand(
 
     assert without.status_code == 422
     assert (await client.run(given.json()["run_id"])).command == ["work", "7"]
+
+
+async def test_start_by_hand_takes_the_newest_event_that_a_rule_of_the_task_looks_for(
+    http: httpx.AsyncClient, client: ControlClient
+) -> None:
+    with Workflow("hand_newest") as flow:
+        task = BatchTask("t", run="work {event.value}", resident="nobody")
+        task.start_on(count(event("hand-newest", type="MARK"), 100))
+    await upload(http, flow)
+    for value, kind in (("1", "MARK"), ("2", "MARK"), ("3", "ELSE")):
+        await client.append("hand-newest", value, type=kind)
+
+    started_by_hand = await http.post("/workflows/hand_newest/tasks/t/start")
+
+    assert (await client.run(started_by_hand.json()["run_id"])).command == ["work", "2"]
 
 
 async def test_control_plane_ends_cleanly_and_leaves_its_runs_alone(

@@ -69,6 +69,12 @@ async def read(  # noqa: PLR0913  # filters
     return EventPage(events, events[-1].offset if len(events) == limit else top)
 
 
+async def newest_of(pool: Pool | Connection, keys: Sequence[str], limit: int) -> list[Event]:
+    """The newest events of these keys, newest first."""
+    query = f'SELECT {_COLUMNS} FROM control.events WHERE key = ANY($1) ORDER BY "offset" DESC LIMIT $2'  # noqa: S608  # constants
+    return [_event(row) for row in await pool.fetch(query, list(keys), limit)]
+
+
 async def by_offset(pool: Pool | Connection, offsets: Sequence[int]) -> dict[int, Event]:
     """Events by their offsets."""
     query = f'SELECT {_COLUMNS} FROM control.events WHERE "offset" = ANY($1)'  # noqa: S608  # constants

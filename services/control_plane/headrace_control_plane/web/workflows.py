@@ -5,16 +5,19 @@ from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Body, Query
+from headrace_core.control.records import Event
 from headrace_core.web.problem import ProblemError, invalid
-from headrace_core.workflow.document import WorkflowError, validate
+from headrace_core.workflow import templates
+from headrace_core.workflow.document import WorkflowError, leaves, validate
 from headrace_core.workflow.templates import TemplateError
 from starlette.responses import Response
 
 from headrace_control_plane.parts import Parts
+from headrace_control_plane.rules.conditions import Happened, matches
 from headrace_control_plane.rules.explain import explain, missing, words
 from headrace_control_plane.scheduler.actions import Actions, Cause, Target
 from headrace_control_plane.store import events, runs, workflows
-from headrace_control_plane.store.database import now_ms
+from headrace_control_plane.store.database import Connection, now_ms
 from headrace_control_plane.web.answers import Limit, answer
 from headrace_control_plane.web.events import told
 from headrace_control_plane.web.schema import Name, StartIn
@@ -33,6 +36,8 @@ from headrace_control_plane.web.told import (
 )
 
 _MOST_BYTES: Final = 1_000_000
+#: So many of the newest events are looked through for one that a start by hand can take.
+_LOOKED_BACK: Final = 1_000
 
 
 def router(parts: Parts) -> APIRouter:
@@ -122,12 +127,10 @@ def _add_tasks(api: APIRouter, parts: Parts) -> None:
             await workflows.lock(connection)
             flow = await workflows.one(connection, workflow)
             target = Target(workflow, flow["snapshot"], task, _task(flow, task))
-            known = await events.by_offset(connection, [event]) if event is not None else {}
-            if event is not None and not known:
-                raise invalid(f"event: there is no event {event}", field="event")
+            cause = await _cause(connection, flow, task, event) if action != "stop" else []
             actions = await Actions.begin(connection, now_ms())
             try:
-                effect, run_id = await actions.take(target, action, Cause("manual", list(known.values())))
+                effect, run_id = await actions.take(target, action, Cause("manual", cause))
             except TemplateError as error:
                 raise invalid(f"event: {error}", field="event") from error
             await connection.execute("SELECT pg_notify('control_work', '')")
@@ -157,6 +160,30 @@ def _add_tasks(api: APIRouter, parts: Parts) -> None:
     )
     async def restart(workflow: Name, task: Name, body: StartIn | None = None) -> Response:
         return await act(workflow, task, "restart", body.event if body else None)
+
+
+async def _cause(connection: Connection, flow: Mapping[str, Any], task: str, offset: int | None) -> list[Event]:
+    """The event whose fields a start by hand takes: the one that is told, or the newest that a rule of the task looks for.
+
+    Raises:
+        ProblemError: 422, there is no such event.
+    """
+    if offset is not None:
+        if not (known := await events.by_offset(connection, [offset])):
+            raise invalid(f"event: there is no event {offset}", field="event")
+        return list(known.values())
+    if not templates.needs_event(_task(flow, task).get("run", [])):
+        return []
+    looked_for = [leaf for rule in flow["document"]["rules"] if rule["task"] == task and "when" in rule
+                  for leaf in leaves(rule["when"])]  # fmt: skip
+    for event in await events.newest_of(connection, [leaf["key"] for leaf in looked_for], _LOOKED_BACK):
+        happened = Happened(
+            event.offset, event.create_time, event.key, event.value, event.type, event.namespace, event.sender
+        )
+        if any(matches(leaf, happened) for leaf in looked_for):
+            return [event]
+    keys = ", ".join(sorted({leaf["key"] for leaf in looked_for})) or "any rule of the task"
+    raise invalid(f"event: the command takes fields of an event, and there is none yet of {keys}", field="event")
 
 
 def _check(document: Mapping[str, Any]) -> None:

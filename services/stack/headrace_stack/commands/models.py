@@ -135,6 +135,7 @@ def _show_version(api: Api, model: str, version: int, *, as_json: bool) -> None:
         "track": told["track"] if told["stage"] == "DEPLOYED" else None, "stands on": " ← ".join(lineage) or None,
         "samples": f"{samples['count']:,}, {samples.get('positives', 0):,} positive" if samples.get("count") else None,
         "to": when(samples["to"]) if samples.get("to") else None,
+        "reads": ", ".join(i["name"] for i in told["manifest"].get("inputs") or ()) or None,
         "feature set": told["manifest"].get("feature_set_version"), "artifact": told["artifact"],
     })  # fmt: skip
     metrics = latest(told, recorded)

@@ -12,7 +12,7 @@ import httpx
 from headrace_core.control.bearer import BearerAuth
 
 from headrace_stack.commands.terminal import AwayError, CommandError
-from headrace_stack.layout import Layout, checkout
+from headrace_stack.layout import Layout, StackError, checkout
 from headrace_stack.stack import Stack
 
 WORDS: Final = {"gateway": "the gateway", "control": "the control plane", "kafka": "Kafka", "postgres": "PostgreSQL"}
@@ -54,7 +54,11 @@ def address(part: str) -> str:
 
 def definitions() -> Path:
     """Folder of the definitions in force: HEADRACE_DEFINITIONS, the stack's own, or those of the checkout."""
-    own = Layout.from_environment().definitions
+    layout = Layout.from_environment()
+    try:
+        own = Path(Stack(layout).describe().get("definitions", layout.definitions))
+    except (StackError, json.JSONDecodeError):
+        own = layout.definitions
     return Path(os.environ.get("HEADRACE_DEFINITIONS") or (own if own.is_dir() else checkout() / "definitions"))
 
 

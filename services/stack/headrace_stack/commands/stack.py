@@ -73,7 +73,7 @@ def _profiles(incomplete: str) -> list[str]:
 
 
 def _parts(incomplete: str) -> list[str]:
-    return [name for name in ("gateway", "control", "model_server", "kafka", "postgres", "redis", "lake", "models")
+    return [name for name in ("gateway", "control", "model_server", "kafka", "postgres", "redis", "lake", "models", "definitions")
             if name.startswith(incomplete)]  # fmt: skip
 
 
