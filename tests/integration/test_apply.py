@@ -168,10 +168,7 @@ def test_invalid_file_written_by_hand_leaves_the_old_set_in_force(cli: Cli, gate
     try:
         addresses = [p["metrics"] for p in cli.stack()["processes"] if p["service"] in {"gateway", "feature-worker"}]
         refused = re.compile(r'^headrace_definitions_refused_total\{kind="features"\} [1-9]', re.MULTILINE)
-        for address in addresses:
-            wait_until(
-                lambda at=address: bool(refused.search(httpx.get(f"{at}/metrics").text)), f"{address} refuses it"
-            )  # type: ignore[misc]  # bound at once
+        wait_until(lambda: all(refused.search(httpx.get(f"{a}/metrics").text) for a in addresses), "all refuse it")
 
         gateway.post("/v1/events", json={"events": [an_event(1, "click", "by-hand")]})
         wait_until(lambda: bool(ranked(gateway, "top_ads_by_segment", "China%7Cmale%7Cby-hand")), "features go on")

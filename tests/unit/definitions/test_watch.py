@@ -46,7 +46,7 @@ def shown(kind: str) -> list[str]:
 
 
 def refused(kind: str) -> float:
-    return REFUSED.labels(kind)._value.get()
+    return float(REFUSED.labels(kind)._value.get())
 
 
 def test_valid_change_is_taken(watch: Watch[list[Feature]], folder: Path) -> None:
