@@ -48,6 +48,8 @@ def running_engine() -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(60)
+            # The network namespace of the machine, which the engine leaves mounted there.
+            subprocess.run(["umount", folder / "exec" / "netns" / "default"], capture_output=True, check=False)
             shutil.rmtree(folder, ignore_errors=True)
 
 
