@@ -58,7 +58,9 @@ class Scene:
 
     async def settled(self) -> bool:
         sums = await totals(self.stores.postgres_dsn)
-        return sums.get("impressions", 0) >= self.world.impressions and sums["pending"] == 0
+        # A window may end before a log that lags behind it is read: its impressions are orphans until then.
+        joined = sums.get("joined", 0) >= len(self.world.labels)
+        return joined and sums["impressions"] >= self.world.impressions and sums["pending"] == 0
 
 
 def a_scene(stores: Stores, folder: Path, requests: int) -> Scene:
