@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
-import httpx
+import aiohttp
+from yarl import URL
 
 from headrace_client import calls
 from headrace_client.messages import Event, EventsResult, FeaturesOf, Item, RankedList, Ranking, Readiness, Scalar, User
 from headrace_client.retries import Retries
 
 T = TypeVar("T")
+
+#: Nothing of the request had left.
+_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class AsyncClient:
@@ -27,13 +31,12 @@ class AsyncClient:
         timeout_s: of one try.
         retries: how long and how often a call is tried again.
         connections: at once, at most.
-        transport: of httpx, where it is to be another one than HTTP over TCP.
 
     Attributes:
         lost: tries that were not answered at all so far.
     """
 
-    def __init__(  # noqa: PLR0913  # each is a matter of its own
+    def __init__(
         self,
         url: str,
         *,
@@ -41,18 +44,16 @@ class AsyncClient:
         timeout_s: float = 10.0,
         retries: Retries | None = None,
         connections: int = 100,
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.lost = 0
         self._retries = retries or Retries()
-        self._http = httpx.AsyncClient(
-            base_url=url.rstrip("/"),
-            headers=calls.headers(api_key),
-            timeout=httpx.Timeout(timeout_s, pool=None),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            transport=transport,
-            trust_env=False,
+        self._url, self._headers, self._timeout, self._connections = (
+            url.rstrip("/"),
+            calls.headers(api_key),
+            timeout_s,
+            connections,
         )
+        self._http: aiohttp.ClientSession | None = None  # made where the loop runs
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,7 +65,9 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
 
     async def send_events(self, events: Iterable[Event]) -> EventsResult:
         """Send any number of events; returns once each is accepted (Kafka has it) or rejected.
@@ -193,9 +196,21 @@ class AsyncClient:
             return value
 
     async def _send(self, send: calls.Send) -> calls.Outcome:
+        if self._http is None:
+            self._http = self._session()
+        address = URL(self._url + send.path, encoded=True)
         try:
-            answer = await self._http.request(send.method, send.path, content=send.body)
-        except httpx.TransportError as error:
+            async with self._http.request(send.method, address, data=send.body or None) as answer:
+                return calls.Answer(answer.status, answer.headers, await answer.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
             self.lost += 1
-            return error
-        return calls.Answer(answer.status_code, answer.headers, answer.content)
+            return calls.Lost(error, sent=not isinstance(error, _NEVER_SENT))
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            headers=self._headers,
+            # Waiting for a connection to become free is no part of a try.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=self._timeout),
+            connector=aiohttp.TCPConnector(limit=self._connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )

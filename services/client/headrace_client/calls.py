@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from headrace_client.errors import EventsNotAcceptedError, HeadraceError, InvalidError, NoAnswerError, api_error
@@ -38,8 +37,7 @@ MAX_ENTRIES: Final = 1_000
 MAX_BYTES: Final = 4_000_000
 
 _AGAIN: Final = frozenset({429, 503})
-#: Nothing of the request had left.
-_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_UNPROCESSABLE: Final = 422
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -49,6 +47,18 @@ class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Lost(NamedTuple):
+    """No answer came.
+
+    Attributes:
+        cause: error of the HTTP library.
+        sent: something of the request may have left.
+    """
+
+    cause: Exception
+    sent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,7 @@ class Wait:
     seconds: float
 
 
-Outcome = Answer | httpx.TransportError | None
+Outcome = Answer | Lost | None
 Flow = Generator[Send | Wait, Outcome, T]
 
 
@@ -86,11 +96,17 @@ def _attempt(send: Send) -> Flow[Answer | HeadraceError]:
     outcome = yield send
     if isinstance(outcome, Answer):
         return api_error(*outcome) if outcome.status in _AGAIN else outcome
-    error = NoAnswerError(f"{send.method} {send.path}: {outcome or type(outcome).__name__}")
-    error.__cause__ = outcome
-    if send.idempotent or isinstance(outcome, _NEVER_SENT):
+    error = _no_answer(send, outcome)
+    if send.idempotent or (isinstance(outcome, Lost) and not outcome.sent):
         return error
     raise error
+
+
+def _no_answer(send: Send, outcome: Lost | None) -> NoAnswerError:
+    cause = outcome.cause if outcome else None
+    error = NoAnswerError(f"{send.method} {send.path}: {cause or type(cause).__name__}")
+    error.__cause__ = cause
+    return error
 
 
 def _pause(backoff: Backoff, error: HeadraceError) -> Flow[None]:
@@ -180,7 +196,7 @@ def _send_chunk(encoded: Sequence[bytes], left: list[int], result: EventsResult,
 
 def _taken(told: Answer) -> _Taken:
     """What became of a call; that no event of it was good is no error of the call."""
-    if told.status == httpx.codes.UNPROCESSABLE_ENTITY:
+    if told.status == _UNPROCESSABLE:
         error = api_error(*told)
         if isinstance(error, InvalidError) and "rejected" in error.document:
             return msgspec.convert(error.document, _Taken)
@@ -245,9 +261,10 @@ def readiness() -> Flow[Readiness]:
     Raises:
         HeadraceError: nobody answered, or not as the gateway does.
     """
-    outcome = yield Send("GET", "/readyz")
+    send = Send("GET", "/readyz")
+    outcome = yield send
     if not isinstance(outcome, Answer):
-        raise NoAnswerError(str(outcome or type(outcome).__name__)) from outcome
+        raise _no_answer(send, outcome)
     if outcome.status not in {200, 503}:
         raise api_error(*outcome)
     return _read(outcome._replace(status=200), Readiness)

@@ -15,7 +15,7 @@ class HeadraceError(Exception):
 
 
 class NoAnswerError(HeadraceError):
-    """The gateway did not answer; the cause is httpx's error. Whether it took the call is not known."""
+    """The gateway did not answer; the cause is the HTTP library's error. Whether it took the call is not known."""
 
 
 class ApiError(HeadraceError):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import httpx
 
@@ -12,6 +12,9 @@ from headrace_client.messages import Event, EventsResult, FeaturesOf, Item, Rank
 from headrace_client.retries import Retries
 
 T = TypeVar("T")
+
+#: Nothing of the request had left.
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class Client:
@@ -27,13 +30,12 @@ class Client:
         timeout_s: of one try.
         retries: how long and how often a call is tried again.
         connections: at once, at most.
-        transport: of httpx, where it is to be another one than HTTP over TCP.
 
     Attributes:
         lost: tries that were not answered at all so far.
     """
 
-    def __init__(  # noqa: PLR0913  # each is a matter of its own
+    def __init__(
         self,
         url: str,
         *,
@@ -41,7 +43,6 @@ class Client:
         timeout_s: float = 10.0,
         retries: Retries | None = None,
         connections: int = 100,
-        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.lost = 0
         self._retries = retries or Retries()
@@ -50,7 +51,6 @@ class Client:
             headers=calls.headers(api_key),
             timeout=httpx.Timeout(timeout_s, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            transport=transport,
             trust_env=False,
         )
 
@@ -197,5 +197,5 @@ class Client:
             answer = self._http.request(send.method, send.path, content=send.body)
         except httpx.TransportError as error:
             self.lost += 1
-            return error
+            return calls.Lost(error, sent=not isinstance(error, _NEVER_SENT))
         return calls.Answer(answer.status_code, answer.headers, answer.content)

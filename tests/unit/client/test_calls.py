@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
 import pytest
 from headrace_client import (
     ApiError,
@@ -31,8 +30,8 @@ RANKING = {
     "request_id": "r", "items": [{"item_id": "a", "score": 0.1, "position": 0, "source": "candidates"}], "model": "ctr",
     "model_version": 3, "feature_set_version": 1, "degraded": [], "something": "newer",
 }  # fmt: skip
-LOST = httpx.ReadError("connection reset")
-REFUSED = httpx.ConnectError("connection refused")
+LOST = calls.Lost(ConnectionResetError("connection reset"), sent=True)
+REFUSED = calls.Lost(ConnectionRefusedError("connection refused"), sent=False)
 
 
 class Time:
@@ -139,7 +138,7 @@ def test_catalog_entry_is_repeated_only_when_it_was_surely_not_taken() -> None:
 
     assert version == 7
     assert [s.path for s in sent] == ["/v1/items/a%2Fb"] * 3
-    assert caught.value.__cause__ is LOST
+    assert caught.value.__cause__ is LOST.cause
 
 
 def test_problem_becomes_a_typed_error() -> None:
