@@ -149,7 +149,8 @@ async def test_nothing_is_lost_while_each_store_is_away(stack: Stack, outage_s: 
                 "sum(joined)::int AS joined, sum(orphaned)::int AS orphaned FROM samples.accounting"
             )
             assert row is not None
-            done = row["pending"] == 0 and row["joined"] + row["orphaned"] >= len(people.shown)
+            # A window may end before a log that lags behind it is read: its impressions are orphans until then.
+            done = row["pending"] == 0 and row["joined"] >= len(people.shown)
             return dict(row) if done else None
 
         sums = await eventually(settled, "settled samples")
