@@ -70,11 +70,9 @@ def test_own_events_are_accepted_and_become_features(outputs: dict[str, str]) ->
     (ann,) = [json.loads(line) for line in sent.splitlines() if line.startswith("{")]
     ((feature, seen),) = [(f["feature"], f["value"]) for f in ann["items"]]
     assert feature == "user_last_5_minutes"
-    assert [(e["item_id"], e["category"], e["action"]) for e in seen] == [
-        ("sencha", "green", "view"),
-        ("matcha", "green", "view"),
-        ("matcha", "green", "click"),
-    ]
+    # Events of one millisecond have no order among them.
+    assert [(e["item_id"], e["category"]) for e in seen] == [("sencha", "green"), ("matcha", "green"), ("matcha", "green")]
+    assert sorted(e["action"] for e in seen[1:]) == ["click", "view"]
 
 
 def test_own_feature_is_one_file_and_counts_within_seconds(outputs: dict[str, str]) -> None:
