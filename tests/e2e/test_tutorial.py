@@ -71,7 +71,11 @@ def test_own_events_are_accepted_and_become_features(outputs: dict[str, str]) ->
     ((feature, seen),) = [(f["feature"], f["value"]) for f in ann["items"]]
     assert feature == "user_last_5_minutes"
     # Events of one millisecond have no order among them.
-    assert [(e["item_id"], e["category"]) for e in seen] == [("sencha", "green"), ("matcha", "green"), ("matcha", "green")]
+    assert [(e["item_id"], e["category"]) for e in seen] == [
+        ("sencha", "green"),
+        ("matcha", "green"),
+        ("matcha", "green"),
+    ]
     assert sorted(e["action"] for e in seen[1:]) == ["click", "view"]
 
 
