@@ -162,8 +162,11 @@ def _end_runs(folder: Path) -> None:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if _RUN in process.cmdline() and process.environ().get("HEADRACE_RUNS") == str(folder):
-                process.kill()
-                process.wait(10)
+                run = [process, *process.children(recursive=True)]  # of a command's own children nobody else knows
+                for each in run:
+                    with suppress(psutil.NoSuchProcess):
+                        each.kill()
+                psutil.wait_procs(run, timeout=10)
 
 
 def _living(recorded: dict[int, float]) -> dict[int, psutil.Process]:
