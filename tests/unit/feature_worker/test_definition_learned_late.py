@@ -103,13 +103,14 @@ def test_list_is_as_if_the_definition_had_been_known_from_the_start(
             learned.restarted(OLD)  # killed, and still without the definition
     if learns_at == len(stream):
         learned.restarted(FEATURES)
-    last = [a_mark(len(stream) + 1, source, 200) for source in (0, 1)]  # a boundary later everything changed is shown
+    end = 2_000  # later than any stream
+    last = [a_mark(len(stream) + 1, source, end) for source in (0, 1)]  # a boundary later everything changed is shown
     for owner in (knew, learned):
         owner.take([m for m in last if m.source in {p.source for part in stream for p in part}])
         owner.checkpoint(whole=False)
 
     if any(p.members for messages in stream for p in messages):
-        final = [a_partial(len(stream) + 2, 0, 200, {"z": 1}), a_mark(len(stream) + 2, 0, 201)]
+        final = [a_partial(len(stream) + 2, 0, end, {"z": 1}), a_mark(len(stream) + 2, 0, end + 1)]
         for owner in (knew, learned):
             owner.take(final)
             owner.checkpoint(whole=False)
