@@ -103,7 +103,7 @@ def test_list_is_as_if_the_definition_had_been_known_from_the_start(
             learned.restarted(OLD)  # killed, and still without the definition
     if learns_at == len(stream):
         learned.restarted(FEATURES)
-    end = 2_000  # later than any stream
+    end = 1 + max((p.watermark - START) // NEW.tile_ms for part in stream for p in part if p.watermark) if stream else 1
     last = [a_mark(len(stream) + 1, source, end) for source in (0, 1)]  # a boundary later everything changed is shown
     for owner in (knew, learned):
         owner.take([m for m in last if m.source in {p.source for part in stream for p in part}])
