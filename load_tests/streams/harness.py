@@ -1,6 +1,7 @@
 """Worker processes that can be killed, and a producer with a pace."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -12,13 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from aiokafka import AIOKafkaProducer
+import asyncpg
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from load_tests.streams.world import BEHAVIOR, LOGS, World
 
 _POLL_SECONDS: Final = 0.25
 
 Result = TypeVar("Result")
+
+#: Next offset by topic and partition.
+Offsets = Mapping[tuple[str, int], int]
 
 
 @dataclass
@@ -143,6 +148,29 @@ async def close_windows(kafka: str, world: World, partitions: int, ahead_ms: int
             await producer.send_and_wait(message.topic, message.value, key=message.key.encode(), partition=partition)
     finally:
         await producer.stop()
+
+
+async def ends(kafka: str, topics: tuple[str, ...] = (BEHAVIOR, LOGS)) -> Offsets:
+    """Where the topics end by now."""
+    consumer = AIOKafkaConsumer(*topics, bootstrap_servers=kafka)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic) or ()]
+        found = await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+    return {(place.topic, place.partition): offset for place, offset in found.items()}
+
+
+async def is_consumed(postgres: str, job: str, until: Offsets) -> bool:
+    """Whether the job's checkpoints hold all effects of what is before these offsets."""
+    connection = await asyncpg.connect(postgres)
+    try:
+        rows = await connection.fetch("SELECT partition, offsets FROM runtime.partitions WHERE job = $1", job)
+    finally:
+        await connection.close()
+    reached = {(topic, r["partition"]): n for r in rows for topic, n in json.loads(r["offsets"]).items()}
+    return all(reached.get(place, 0) >= offset for place, offset in until.items())
 
 
 async def disturb(
