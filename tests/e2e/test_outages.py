@@ -20,6 +20,7 @@ from headrace_stack.layout import Layout, checkout
 from headrace_stack.stack import Stack
 from redis.asyncio import Redis
 
+from load_tests.streams.harness import ends, is_consumed
 from load_tests.streams.naive_features import click_rates, distinct, top_ads
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
@@ -140,16 +141,19 @@ async def test_nothing_is_lost_while_each_store_is_away(stack: Stack, outage_s: 
     assert {status for path, status in people.statuses if path == "/v1/events"} <= {202, 503, 429}
     assert "redis_unavailable" in people.degraded
 
+    until = await ends(told["kafka"])
     connection = await asyncpg.connect(told["postgres"])
     try:
 
         async def settled() -> dict[str, int] | None:
+            if not await is_consumed(told["postgres"], "sample-joiner", until):
+                return None
             row = await connection.fetchrow(
                 "SELECT sum(impressions)::int AS impressions, sum(duplicate)::int AS duplicate, sum(pending)::int AS pending, "
                 "sum(joined)::int AS joined, sum(orphaned)::int AS orphaned FROM samples.accounting"
             )
             assert row is not None
-            # A window may end before a log that lags behind it is read: its impressions are orphans until then.
+            # A window may end before the log of an answer is in Kafka: its impressions are orphans until then.
             done = row["pending"] == 0 and row["joined"] >= len(people.shown)
             return dict(row) if done else None
 
