@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 import zstandard
 
+from headrace_core.runtime.incarnation import Incarnations, read_incarnations
 from headrace_core.runtime.job import Job, Outbox
 from headrace_core.runtime.kafka_identity import Identity
 from headrace_core.runtime.partition import Drained, Position
@@ -124,7 +125,7 @@ class CheckpointStore:
         self._known_days: set[str] = set()
         self._compress = zstandard.ZstdCompressor(level=1)
         self._decompress = zstandard.ZstdDecompressor()
-        self.incarnation = 0
+        self.incarnations = Incarnations()
 
     async def open(self) -> None:
         """Connect.
@@ -142,7 +143,8 @@ class CheckpointStore:
                 "statement_timeout": "60000",
             },
         )
-        self.incarnation = await self._pool.fetchval("SELECT incarnation FROM runtime.incarnation")
+        async with self._pool.acquire() as connection:
+            self.incarnations = await read_incarnations(connection, self._job.name)
 
     async def close(self) -> None:
         """Disconnect."""
