@@ -10,7 +10,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from headrace_core.contracts import User
 from headrace_core.init.restored import AliveError, raise_after_restore
+from headrace_core.runtime.checkpoint_store import CheckpointStore
+from headrace_core.runtime.job import Job
+from headrace_core.stores.redis_views import catalog_user_key
+from headrace_feature_worker.operators.catalog import CatalogOperator
+from headrace_feature_worker.store.views import ViewSink
 from redis.asyncio import Redis
 
 from load_tests.streams import features_check, samples_check
@@ -171,6 +177,7 @@ async def test_results_are_exact_after_a_restore(stores: Stores, tmp_path: Path,
             try:
                 await platform.send(messages[:first], rate)
                 await platform.joined(0.2)
+                await platform.counted(messages[: first // 2])
                 sending = asyncio.create_task(platform.send(messages[first:amid], rate))
                 await asyncio.to_thread(platform.headrace, "backup", str(backup))
                 await sending
@@ -228,6 +235,18 @@ async def test_workers_refuse_a_database_that_was_set_back_and_not_declared(stor
     again = raise_after_restore(stores.postgres_dsn, "by hand")
     assert (raised.anew, again.anew) == (True, False)
     assert (again.incarnation, again.epoch) == (raised.incarnation, raised.epoch)
+    assert await first_epoch(stores.postgres_dsn) == raised.epoch + 1
+
+
+async def first_epoch(dsn: str) -> int:
+    """Epoch of a job that the database never knew."""
+    sink = ViewSink("redis://unused", 1)
+    store = CheckpointStore(dsn, Job("new", (), lambda _: CatalogOperator(User, catalog_user_key), sink), "a-test")
+    await store.open()
+    try:
+        return (await store.claim([0], None))[0].position.epoch
+    finally:
+        await store.close()
 
 
 async def test_a_redis_that_lost_everything_is_filled_again(stores: Stores, tmp_path: Path) -> None:

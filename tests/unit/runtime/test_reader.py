@@ -58,6 +58,13 @@ def test_reader_that_knows_the_restores_takes_nothing_void() -> None:
     assert (reader.void, reader.rewound) == (4, [])
 
 
+def test_all_of_a_source_that_the_backup_did_not_know_is_void() -> None:
+    reader = SequenceReader(history=Incarnations(2, {1: [Rewind(2, 9)]}))
+
+    assert taken(reader, a_record(1), a_record(2), a_record(1, incarnation=2)) == [1]
+    assert reader.positions == {0: (2, 1)}
+
+
 def test_unpublished_rows_of_a_backup_stay_in_the_incarnation_that_they_were_written_in() -> None:
     history = Incarnations(9, {0: [Rewind(5, 10), Rewind(9, 20)]})
 

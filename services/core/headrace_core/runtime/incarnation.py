@@ -45,8 +45,9 @@ class Incarnations:
         return next((r.incarnation for r in reversed(known) if r.first_seq <= seq), 1)
 
     def is_void(self, source: int, incarnation: int, seq: int) -> bool:
-        """Whether a restore took a message back."""
-        return any(r.incarnation > incarnation and r.first_seq <= seq for r in self.rewinds.get(source, ()))
+        """Whether a restore took a message back; of a source that the backup did not know, it took all."""
+        known = self.rewinds.get(source, (Rewind(self.current, 1),))
+        return any(r.incarnation > incarnation and r.first_seq <= seq for r in known)
 
 
 async def read_incarnations(connection: "asyncpg.Connection[Any] | PoolConnectionProxy[Any]", job: str) -> Incarnations:

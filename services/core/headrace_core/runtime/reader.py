@@ -61,7 +61,7 @@ class SequenceReader:
             except (KeyError, ValueError):
                 self.foreign += 1
                 continue
-            if self.history.rewinds and self.history.is_void(source, incarnation, seq):
+            if self.history.current > 1 and self.history.is_void(source, incarnation, seq):
                 self.void += 1
                 continue
             known, last = self.positions.get(source, (incarnation, 0))
