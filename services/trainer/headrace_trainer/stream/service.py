@@ -149,7 +149,7 @@ class IncrementalTrainer:
                     "the sample store was restored: begins again with the base",
                     extra={"fields": {"base": base.version}},
                 )
-        _empty(folder)
+                _empty(folder)
         architecture = base.manifest["architecture"]
         Graphs(self._folder / "graphs").adopt(architecture, lambda to: self._artifacts.fetch_graph(base.artifact, to))
         line = Line(self._model, base.version, self._artifacts.state(base.artifact))
