@@ -15,6 +15,7 @@ from headrace_core.definitions.features import load_features
 from headrace_feature_worker.__main__ import feature_jobs
 from headrace_feature_worker.operators.ranking import PARTIALS
 from headrace_feature_worker.settings import FeatureWorkerSettings
+from headrace_feature_worker.store.shown import Shown
 
 from load_tests.streams.bench import (
     PARTITIONS,
@@ -88,7 +89,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.drive_bare:
         settings = FeatureWorkerSettings()
-        jobs = feature_jobs(settings, load_features(settings.definitions / "features"))
+        shown = Shown(settings.redis.get_secret_value(), settings.redis_timeout_ms)
+        jobs = feature_jobs(settings, load_features(settings.definitions / "features"), shown)
         drive_bare("feature-worker", settings, jobs)
         return
     print(json.dumps(asyncio.run(bench(arguments.requests, arguments.drivers)), indent=2))

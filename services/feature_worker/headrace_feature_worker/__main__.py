@@ -1,6 +1,9 @@
 """`headrace-feature-worker`: wiring only."""
 
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from headrace_core.contracts import Item, User
 from headrace_core.definitions.features import DefinitionError, Feature, watch_features
@@ -14,16 +17,17 @@ from headrace_feature_worker.operators.catalog import CatalogOperator
 from headrace_feature_worker.operators.ranking import PARTIALS, RankingOperator
 from headrace_feature_worker.settings import FeatureWorkerSettings
 from headrace_feature_worker.store.partials import FeatureSink
+from headrace_feature_worker.store.shown import Shown
 from headrace_feature_worker.store.views import ViewSink
 
 EXIT_USAGE = 2
 
 
-def feature_jobs(settings: FeatureWorkerSettings, features: list[Feature]) -> list[Job]:
+def feature_jobs(settings: FeatureWorkerSettings, features: list[Feature], shown: Shown) -> list[Job]:
     """The two stages of features, and the loaders of both catalogs."""
 
-    def views() -> ViewSink:
-        return ViewSink(settings.redis.get_secret_value(), settings.redis_timeout_ms)
+    def views(job: str) -> ViewSink:
+        return ViewSink(settings.redis.get_secret_value(), settings.redis_timeout_ms, job, shown)
 
     def behavior(_: int) -> BehaviorOperator:
         return BehaviorOperator(features, lateness_ms=settings.lateness_ms, dedupe_window_ms=settings.dedupe_window_ms)
@@ -31,12 +35,18 @@ def feature_jobs(settings: FeatureWorkerSettings, features: list[Feature]) -> li
     def ranking(_: int) -> RankingOperator:
         return RankingOperator(features, lateness_ms=settings.lateness_ms)
 
-    sink = FeatureSink(views(), lambda: idempotent_producer(settings))
+    def catalog(name: str, topic: str, message: Any, redis_key: Callable[[str], str]) -> Job:
+        return Job(
+            name, (topic,), lambda _: CatalogOperator(message, redis_key), views(name),
+            lacking=partial(shown.lacking, name),
+        )  # fmt: skip
+
+    sink = FeatureSink(views("features"), lambda: idempotent_producer(settings))
     return [
         Job("features", (BEHAVIOR,), behavior, sink, lateness_ms=settings.lateness_ms),
-        Job("feature-ranking", (PARTIALS,), ranking, views()),
-        Job("catalog-users", ("users.v1",), lambda _: CatalogOperator(User, catalog_user_key), views()),
-        Job("catalog-items", ("items.v1",), lambda _: CatalogOperator(Item, catalog_item_key), views()),
+        Job("feature-ranking", (PARTIALS,), ranking, views("feature-ranking")),
+        catalog("catalog-users", "users.v1", User, catalog_user_key),
+        catalog("catalog-items", "items.v1", Item, catalog_item_key),
     ]
 
 
@@ -48,8 +58,11 @@ def main() -> None:
     except (DefinitionError, OSError) as error:
         sys.stderr.write(f"headrace-feature-worker: {error}\n")
         sys.exit(EXIT_USAGE)
+    shown = Shown(settings.redis.get_secret_value(), settings.redis_timeout_ms)
     # Operators are made for their definitions: changed ones are taken by the next process, from the last checkpoint on.
-    run_worker("feature-worker", settings, feature_jobs(settings, watch.taken), until=watch.renewed)
+    run_worker(
+        "feature-worker", settings, feature_jobs(settings, watch.taken, shown), [shown.watch], until=watch.renewed
+    )
 
 
 if __name__ == "__main__":

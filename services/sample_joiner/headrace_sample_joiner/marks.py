@@ -64,7 +64,7 @@ class MarkTeller:
                 progress = await read_progress(connection, self._job)
                 mark = next_mark(progress, self._window, self._every, self._last)
                 if mark is not None:
-                    seqs = {str(n): [progress.incarnation, seq] for n, seq in sorted(progress.seqs.items())}
+                    seqs = {str(n): list(position) for n, position in sorted(progress.seqs.items())}
                     context = {"from": self._last or None, "to": mark, "seqs": seqs}
                     await client.append(KEY, str(mark), type=TYPE, context=context, sequence=mark)
                     self._last = mark

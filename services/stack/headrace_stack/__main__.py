@@ -4,7 +4,7 @@ import os
 
 import typer
 
-from headrace_stack.commands import apply, dead_letters, events, keys, models, samples, serve, stack, workflows
+from headrace_stack.commands import apply, backup, dead_letters, events, keys, models, samples, serve, stack, workflows
 from headrace_stack.commands.terminal import Commands
 from headrace_stack.demo.command import demo
 from headrace_stack.layout import Layout
@@ -23,7 +23,7 @@ stack.register(app)
 app.command()(demo)
 app.command()(simulate)
 app.command()(replay)
-for subject in (apply, serve, samples, models, workflows, events, dead_letters, keys):
+for subject in (apply, backup, serve, samples, models, workflows, events, dead_letters, keys):
     subject.register(app)
 
 

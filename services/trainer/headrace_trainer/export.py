@@ -146,6 +146,9 @@ class Exporter:
     ) -> ModelVersion:
         """Make a version; it is registered when its artifact is in place.
 
+        A number whose artifact is there is passed over: after a restore the control plane gives out again what was
+        used since the backup, and nobody may find other weights under a number than those that he knows.
+
         Args:
             name: ctr or ctr_base.
             prepared: what it is.
@@ -157,6 +160,8 @@ class Exporter:
             OSError: the artifact can't be written.
         """
         version = await self._control.reserve_version(name)
+        while await asyncio.to_thread(self._artifacts.has, name, version):
+            version = await self._control.reserve_version(name)
         manifest = {
             "model": name,
             "version": version,

@@ -165,6 +165,45 @@ async def test_keys_change_without_a_restart(http: httpx.AsyncClient, keys_file:
     assert (before, side_by_side, alone) == (401, 200, 200)
 
 
+async def test_key_is_replaced_under_traffic_without_a_refused_call(http: httpx.AsyncClient, keys_file: Path) -> None:
+    old, new = KEYS["recommend"], new_key()
+    handed_out, going = [old], True
+    brought = [""] * 4
+    statuses: dict[str, set[int]] = {old: set(), new: set()}
+
+    async def call(caller: int) -> None:
+        while going:
+            key = brought[caller] = handed_out[-1]
+            answer = await http.get("/v1/features/users/u", headers=bearing(key))
+            statuses[key].add(answer.status_code)
+
+    async def becomes(key: str, status: int) -> None:
+        async def look() -> bool:
+            answer = await http.get("/v1/features/users/u", headers=bearing(key))
+            return answer.status_code == status
+
+        await eventually(look, f"{status} for the key")
+
+    async def all_bring_the_new_one() -> bool:
+        return set(brought) == {new} and bool(statuses[new])
+
+    callers = [asyncio.create_task(call(n)) for n in range(len(brought))]
+    try:
+        replace(keys_file, [*LINES, entry("of-recommend", ["recommend"], new)])
+        await becomes(new, 200)
+        handed_out.append(new)
+        await eventually(all_bring_the_new_one, "callers with the new key")
+        replace(keys_file, [entry("of-recommend", ["recommend"], new), LINES[0], *LINES[2:]])
+        await becomes(old, 401)
+    finally:
+        going = False
+        await asyncio.gather(*callers)
+        replace(keys_file, LINES)
+        await becomes(old, 200)
+
+    assert statuses == {old: {200}, new: {200}}
+
+
 async def test_a_body_is_not_waited_for_before_the_key_is_known(guarded: GatewayProcess) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", guarded.port)
     writer.write(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n")

@@ -35,12 +35,14 @@ class SampleWriter:
         postgres, kafka: where.
         late: share of clicks that come as corrections.
         tastes: ad that a city clicks, half of the time.
+        incarnation: of what is published.
     """
 
     postgres: str
     kafka: str
     late: float = 0.2
     tastes: dict[str, str] = field(default_factory=lambda: dict(TASTES))
+    incarnation: int = 1
     seqs: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), 0))
     _random: random.Random = field(default_factory=lambda: random.Random(7))
     _serial: int = 0
@@ -106,7 +108,8 @@ class SampleWriter:
             seqs, pending = dict(self.seqs), []
             for m in messages:
                 seqs[m.partition] += 1
-                headers = [("incarnation", b"1"), ("source", b"%d" % m.partition), ("seq", b"%d" % seqs[m.partition])]
+                told = {"incarnation": self.incarnation, "source": m.partition, "seq": seqs[m.partition]}
+                headers = [(name, b"%d" % value) for name, value in told.items()]
                 pending.append(
                     await producer.send("samples.v1", m.value, key=m.key, partition=m.partition, headers=headers)
                 )

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from headrace_core.control.client import ControlClient, ModelVersion, Parent
+from headrace_core.init.restored import raise_after_restore
 from headrace_trainer.store.states import State, load
 
 from tests.conftest import Stores
@@ -133,6 +135,48 @@ async def test_weights_after_kills_are_those_of_an_unbroken_run(platform: Platfo
     assert np.isfinite(whole.arrays["ids/embedding"]).all()
 
 
+async def test_after_a_restore_the_line_begins_again_and_no_version_is_overwritten(platform: Platform) -> None:
+    trainer, writer = platform.trainer("restored"), platform.writer
+    trainer.start()
+    try:
+        await writer.write(60)
+        await trainer.until(lambda: reached(platform, writer.seqs), "version of what will be void")
+    finally:
+        trainer.stop()
+    artifacts = written(platform)
+    with psycopg.connect(writer.postgres) as connection:  # back to when the base was made
+        for source, (_, seq) in platform.base.manifest["samples"]["seqs"].items():
+            writer.seqs[int(source)] = seq
+            connection.execute(
+                "UPDATE runtime.partitions SET next_seq = %s WHERE partition = %s", (seq + 1, int(source))
+            )
+        connection.execute("DELETE FROM control.version_metrics WHERE model = 'ctr'")
+        connection.execute("DELETE FROM control.version_history WHERE model = 'ctr'")
+        connection.execute("DELETE FROM control.versions WHERE model = 'ctr'")
+        connection.execute("UPDATE control.models SET reserved = 0 WHERE model = 'ctr'")
+    writer.incarnation = raise_after_restore(writer.postgres, "a test").incarnation
+
+    trainer.start()
+    try:
+        await writer.write(40)
+        await trainer.until(lambda: reached(platform, writer.seqs), "version of the time after the restore")
+    finally:
+        trainer.stop()
+
+    last = await platform.newest()
+    assert last is not None
+    assert "begins again with the base" in trainer.log()
+    assert 0 < last.manifest["samples"]["count"] - platform.base.manifest["samples"]["count"] <= 40 * 5
+    assert last.version > max(artifacts)
+    assert {version: written(platform)[version] for version in artifacts} == artifacts
+
+
+def written(platform: Platform) -> dict[int, int]:
+    """When each version of ctr was written."""
+    folders = (platform.folder / "models" / "ctr").iterdir()
+    return {int(f.name): (f / "saved_model.pb").stat().st_mtime_ns for f in folders if f.name.isdigit()}
+
+
 @pytest.mark.long
 async def test_newer_validated_base_is_switched_to_and_nothing_is_learned_twice(platform: Platform) -> None:
     """The last test here: the others stand on the first base."""
@@ -168,7 +212,8 @@ async def has_version(platform: Platform, number: int) -> bool:
 async def reached(platform: Platform, seqs: dict[int, int]) -> bool:
     newest = await platform.newest()
     return newest is not None and all(
-        newest.manifest["samples"]["seqs"].get(str(s), [0, 0])[1] >= q for s, q in seqs.items()
+        newest.manifest["samples"]["seqs"].get(str(s), [0, 0]) >= [platform.writer.incarnation, q]
+        for s, q in seqs.items()
     )
 
 

@@ -16,6 +16,6 @@ from headrace_sample_joiner.marks import next_mark
     ],
 )
 def test_mark_is_the_newest_whose_windows_have_passed(watermark: int | None, last: int, mark: int | None) -> None:
-    progress = Progress(watermark, {0: 5}, 1)
+    progress = Progress(watermark, {0: (1, 5)})
 
     assert next_mark(progress, window_ms=60_000, every_ms=10_000, last=last) == mark

@@ -12,6 +12,7 @@ import pytest
 from headrace_core.contracts import Operation, Sample, SampleChange
 from headrace_core.definitions.models import Model, load_model
 from headrace_core.learning.inputs import InputColumns, held_out
+from headrace_core.runtime.incarnation import Incarnations, Rewind
 from headrace_trainer.export import Learned
 from headrace_trainer.network.learner import Learner, pin_threads
 from headrace_trainer.store.states import State
@@ -203,6 +204,21 @@ def test_base_of_older_requests_is_gone_on_from_without_learning_any_twice(model
     )
 
     assert (outcome.inserted, outcome.corrected) == (1, 1)  # the new request, and what came after the base's scan
+
+
+def test_line_that_learned_what_a_restore_took_back_is_known_by_it(line: Line) -> None:
+    history = Incarnations(2, {0: [Rewind(2, 12)]})
+
+    learn(line, a_change(a_request(1)))
+    before = line.know(history)
+    learn(line, a_change(a_request(2)))
+
+    assert before
+    assert line.learned.seqs == {0: (1, 11)}  # seq 12 is void, and was passed over
+    assert line.know(history)
+    line.know(Incarnations())
+    learn(line, a_change(a_request(2)))
+    assert not line.know(history)
 
 
 def test_restored_line_goes_on_bit_for_bit(line: Line, model: Model) -> None:

@@ -1,4 +1,4 @@
-"""`headrace-init`: applies migrations and topics; may run any number of times and beside itself."""
+"""`headrace-init`: applies migrations and topics, declares restores; may run any number of times and beside itself."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from headrace_core.definitions.topics import Topic, TopicError, load_topics
 from headrace_core.init.migrations import migrate
+from headrace_core.init.restored import AliveError, raise_after_restore
 from headrace_core.init.settings import InitSettings
 from headrace_core.init.topics import apply_topics
 from headrace_core.telemetry import configure_logging
@@ -30,8 +31,9 @@ def main() -> None:
     try:
         topics = load_topics(settings.definitions / "topics", settings.partitions)
         applied = _migrate_when_there(settings, deadline)
+        _declare_restored(settings)
         created = asyncio.run(_apply_when_there(settings, topics, deadline))
-    except TopicError as error:
+    except (TopicError, AliveError) as error:
         log.critical("%s", error)
         sys.exit(EXIT_FAILED)
     except (OSError, psycopg.OperationalError) as error:
@@ -41,7 +43,7 @@ def main() -> None:
         log.critical("Kafka: %s", error)
         sys.exit(EXIT_AWAY)
     except psycopg.Error as error:
-        log.critical("a migration failed: %s", error)
+        log.critical("a migration or a restore's declaration failed: %s", error)
         sys.exit(EXIT_FAILED)
     log.info("initialised", extra={"fields": {"migrations": applied, "topics": created}})
 
@@ -54,6 +56,16 @@ def _migrate_when_there(settings: InitSettings, deadline: float) -> list[str]:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_POLL_SECONDS)
+
+
+def _declare_restored(settings: InitSettings) -> None:
+    if settings.restored:
+        raised = raise_after_restore(settings.postgres.get_secret_value(), settings.restored)
+        log.info(
+            "raised after a restore" if raised.anew else "was raised before for this restore",
+            extra={"fields": {"restore": settings.restored, "incarnation": raised.incarnation, "epoch": raised.epoch,
+                              "partitions": raised.partitions}},
+        )  # fmt: skip
 
 
 async def _apply_when_there(settings: InitSettings, topics: list[Topic], deadline: float) -> list[str]:

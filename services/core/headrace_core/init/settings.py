@@ -15,3 +15,7 @@ class InitSettings(KafkaSettings, PostgresSettings, TelemetrySettings, Definitio
     init_wait_ms: int = Field(
         default=0, ge=0, description="How long the job waits for Kafka and PostgreSQL to be there."
     )
+    restored: str = Field(
+        default="",
+        description="Name of a restore of PostgreSQL from a backup, a new one each time: raises incarnation and epochs, once.",
+    )

@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 import zstandard
 
+from headrace_core.runtime.incarnation import Incarnations, read_incarnations
 from headrace_core.runtime.job import Job, Outbox
 from headrace_core.runtime.kafka_identity import Identity
 from headrace_core.runtime.partition import Drained, Position
@@ -28,9 +29,11 @@ log = logging.getLogger(__name__)
 #: A former owner that was stopped inside a COPY holds its row locks; a claim waits for so long before it ends him.
 _CLAIM_LOCK_TIMEOUT: Final = "1s"
 
+#: A partition that a restored backup does not know may have been claimed since: it, too, begins above the lost time's.
 _CLAIM: Final = """
 INSERT INTO runtime.partitions AS p (job, partition, epoch, owner, cluster, topics)
-SELECT $1, n, 1, $3, $4, $5::jsonb FROM unnest($2::int[]) n ORDER BY n
+SELECT $1, n, 1 + (SELECT coalesce(max(epoch), 0) FROM runtime.restores), $3, $4, $5::jsonb
+FROM unnest($2::int[]) n ORDER BY n
 ON CONFLICT (job, partition) DO UPDATE SET epoch = p.epoch + 1, number = 0, owner = excluded.owner, claimed_at = now(),
     cluster = coalesce(p.cluster, excluded.cluster), topics = coalesce(p.topics, excluded.topics)
 RETURNING *
@@ -124,7 +127,7 @@ class CheckpointStore:
         self._known_days: set[str] = set()
         self._compress = zstandard.ZstdCompressor(level=1)
         self._decompress = zstandard.ZstdDecompressor()
-        self.incarnation = 0
+        self.incarnations = Incarnations()
 
     async def open(self) -> None:
         """Connect.
@@ -142,7 +145,8 @@ class CheckpointStore:
                 "statement_timeout": "60000",
             },
         )
-        self.incarnation = await self._pool.fetchval("SELECT incarnation FROM runtime.incarnation")
+        async with self._pool.acquire() as connection:
+            self.incarnations = await read_incarnations(connection, self._job.name)
 
     async def close(self) -> None:
         """Disconnect."""

@@ -1,6 +1,6 @@
 """What a worker runs."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from headrace_core.runtime.operator import Operator
@@ -31,6 +31,8 @@ class Job:
         sink: where its effects go.
         outbox: where messages of the sink go, if it makes any.
         lateness_ms: how much later than the newest an event may come.
+        lacking: asked at a claim, for a job without state whose inputs are compacted: the partitions whose values are
+            gone from the store outside, so that their inputs are read from the beginning again.
     """
 
     name: str
@@ -39,3 +41,4 @@ class Job:
     sink: Sink
     outbox: Outbox | None = None
     lateness_ms: int = 10_000
+    lacking: Callable[[Sequence[int]], Awaitable[set[int]]] | None = None

@@ -104,6 +104,10 @@ class Partition:
         """Whether a checkpoint would say anything new."""
         return self._dirty
 
+    def touch(self) -> None:
+        """Ask for a checkpoint though nothing came."""
+        self._dirty = True
+
     def drain(self, *, whole: bool) -> Drained:
         """Hand over what came out and what changed since the last call.
 

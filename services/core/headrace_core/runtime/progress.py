@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace_core.contracts.time import Millis
+from headrace_core.runtime.incarnation import read_incarnations
 
 if TYPE_CHECKING:
     import asyncpg
@@ -15,25 +16,19 @@ class Progress:
 
     Attributes:
         watermark: lowest of the partitions that have had events, ms since the epoch; None before the first event.
-        seqs: by partition, the newest seq of the outbox.
-        incarnation: in which the seqs count.
+        seqs: by partition, (incarnation, seq) of the newest row of the outbox.
     """
 
     watermark: Millis | None
-    seqs: dict[int, int]
-    incarnation: int
+    seqs: dict[int, tuple[int, int]]
 
 
 async def read_progress(connection: "asyncpg.Connection[asyncpg.Record]", job: str) -> Progress:
     """What is committed; everything at or before the watermark is in the tables and in the outbox up to the seqs."""
-    rows = await connection.fetch(
-        "SELECT partition, watermark, next_seq, (SELECT incarnation FROM runtime.incarnation) AS incarnation "
-        "FROM runtime.partitions WHERE job = $1",
-        job,
-    )
-    marks = [r["watermark"] for r in rows if r["watermark"] is not None]
+    rows = await connection.fetch("SELECT partition, watermark, next_seq FROM runtime.partitions WHERE job = $1", job)
+    incarnations = await read_incarnations(connection, job)
+    newest = {r["partition"]: r["next_seq"] - 1 for r in rows}
     return Progress(
-        min(marks, default=None),
-        {r["partition"]: r["next_seq"] - 1 for r in rows},
-        rows[0]["incarnation"] if rows else 1,
+        min((r["watermark"] for r in rows if r["watermark"] is not None), default=None),
+        {n: (incarnations.of(n, seq), seq) for n, seq in newest.items()},
     )

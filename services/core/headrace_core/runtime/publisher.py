@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from headrace_core.runtime.checkpoint_store import Sequenced
+from headrace_core.runtime.incarnation import Incarnations
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,11 @@ class Publisher:
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._incarnation = b"0"
+        self._incarnations = Incarnations()
 
-    def start(self, incarnation: int) -> None:
-        """Start publishing in the background."""
-        self._incarnation = b"%d" % incarnation
+    def start(self, incarnations: Incarnations) -> None:
+        """Start publishing in the background; what a backup held unpublished goes out in its own incarnation."""
+        self._incarnations = incarnations
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"publish {self._topic}")
 
     async def drain(self, timeout_s: float) -> bool:
@@ -155,13 +156,14 @@ class Publisher:
 
     async def _send(self, producer: AIOKafkaProducer, number: int, source: _Source, chunk: Sequence[Sequenced]) -> None:
         """Send consecutive messages; nothing is sent after a failure, and only an acknowledged prefix is marked."""
-        incarnation, origin = ("incarnation", self._incarnation), ("source", b"%d" % number)
+        origin = ("source", b"%d" % number)
         first = 0
         while first < len(chunk):
             batch = producer.create_batch()
             end = first
             for m in chunk[first:]:
-                headers = [incarnation, origin, ("seq", b"%d" % m.seq)]
+                incarnation = b"%d" % self._incarnations.of(number, m.seq)
+                headers = [("incarnation", incarnation), origin, ("seq", b"%d" % m.seq)]
                 if batch.append(key=m.key, value=m.value, timestamp=None, headers=headers) is None:
                     break
                 end += 1

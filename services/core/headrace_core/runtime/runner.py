@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import asyncpg
@@ -35,10 +36,16 @@ _QUIET_SECONDS: Final = 1.0
 
 #: Whether an empty fetch confirmed that (topic, partition, next offset) is at its end.
 CaughtUp = Callable[[str, int, int], bool]
+#: (incarnation, seq) of the last message that the outbox's topic holds, by partition.
+Newest = Callable[[Sequence[int]], Awaitable[Mapping[int, tuple[int, int]]]]
 
 
 class CheckpointStuckError(Exception):
     """A checkpoint failed for longer than is allowed; the process must end and be started again."""
+
+
+class RestoredError(Exception):
+    """The database was set back behind what Kafka holds, and nobody declared it."""
 
 
 class JobRunner:
@@ -53,6 +60,7 @@ class JobRunner:
         dead_letters: DeadLetterWriter,
         publisher: Publisher | None,
         settings: StreamSettings,
+        newest: Newest | None = None,
     ) -> None:
         """Put the parts together; nothing is connected yet."""
         self.job = job
@@ -62,6 +70,7 @@ class JobRunner:
         self._dead_letters = dead_letters
         self._publisher = publisher
         self._settings = settings
+        self._newest = newest
         self._parked: dict[int, Partition] = {}
         self._state_bytes: dict[int, tuple[int, int]] = {}
         self._lock = asyncio.Lock()
@@ -72,7 +81,7 @@ class JobRunner:
         await self._store.open()
         await self.job.sink.open()
         if self._publisher is not None:
-            self._publisher.start(self._store.incarnation)
+            self._publisher.start(self._store.incarnations)
 
     async def close(self) -> None:
         """Make a last checkpoint, publish what it holds and let go of everything."""
@@ -89,6 +98,9 @@ class JobRunner:
         """Own exactly these partitions from now on; where to read each input, None for its beginning.
 
         Partitions that were released a moment ago and that nobody else claimed keep their state in memory.
+
+        Raises:
+            RestoredError: seqs that would be given out next are in Kafka already.
         """
         async with self._lock:
             self.partitions.clear()
@@ -101,8 +113,10 @@ class JobRunner:
                     self._publisher.revoke(gone)
             self._parked = {}
             claims = await self._store.claim([n for n in numbers if n not in kept], identity)
+            await self._refuse_undeclared(claims)
+            lacking = await self.job.lacking(list(claims)) if self.job.lacking is not None and claims else set()
             for n, claim in claims.items():
-                kept[n] = self._restore(n, claim)
+                kept[n] = self._restore(n, claim, from_beginning=n in lacking)
             self.partitions = dict(sorted(kept.items()))
             log.info(
                 "claimed",
@@ -231,10 +245,24 @@ class JobRunner:
         snapshot, changes = self._state_bytes.get(number, (0, 0))
         return changes > max(FOLD_BYTES, snapshot)
 
-    def _restore(self, number: int, claim: Claim) -> Partition:
+    async def _refuse_undeclared(self, claims: Mapping[int, Claim]) -> None:
+        if self._newest is None or self.job.outbox is None or not claims:
+            return
+        for n, (incarnation, seq) in (await self._newest(list(claims))).items():
+            if (incarnation, seq) >= (self._store.incarnations.current, claims[n].next_seq):
+                raise RestoredError(
+                    f"{self.job.outbox.topic}/{n} holds seq {seq} of incarnation {incarnation}, the database would give out "
+                    f"{claims[n].next_seq} next: it was restored from a backup; see docs/operations/backup-and-restore.md"
+                )
+
+    def _restore(self, number: int, claim: Claim, *, from_beginning: bool) -> Partition:
         operator = self.job.operator(number)
         operator.restore(claim.snapshot, claim.changes)
         self._state_bytes[number] = claim.state_bytes
         if self._publisher is not None:
             self._publisher.assign(number, claim.position.epoch, claim.published_seq, claim.next_seq)
-        return Partition(number, self.job.inputs, operator, claim.position, self.job.lateness_ms)
+        position = replace(claim.position, offsets={}) if from_beginning else claim.position
+        partition = Partition(number, self.job.inputs, operator, position, self.job.lateness_ms)
+        if from_beginning:
+            partition.touch()
+        return partition

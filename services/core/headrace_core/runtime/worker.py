@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -20,6 +21,7 @@ from headrace_core.runtime.faust_driver import EXIT_FENCED, HeadraceApp, build_a
 from headrace_core.runtime.job import Job
 from headrace_core.runtime.kafka_clients import idempotent_producer
 from headrace_core.runtime.kafka_identity import read_identity
+from headrace_core.runtime.newest import newest_published
 from headrace_core.runtime.publisher import Publisher
 from headrace_core.runtime.runner import JobRunner
 from headrace_core.settings import (
@@ -42,11 +44,14 @@ def make_runner(service: str, job: Job, settings: WorkerSettings) -> JobRunner:
     """A runner with its stores, nothing connected yet."""
     owner = f"{service}-{settings.replica}:{socket.gethostname()[:20]}:{os.getpid()}:{job.name}"[:63]
     store = CheckpointStore(settings.postgres.get_secret_value(), job, owner)
-    publisher = None
+    publisher = newest = None
     if job.outbox is not None:
         publisher = Publisher(job.outbox.topic, lambda: idempotent_producer(settings), store.unpublished)
+        newest = partial(newest_published, settings, job.outbox.topic)
     dead_letters = DeadLetterWriter(service, lambda: idempotent_producer(settings))
-    return JobRunner(service, job, store=store, dead_letters=dead_letters, publisher=publisher, settings=settings)
+    return JobRunner(
+        service, job, store=store, dead_letters=dead_letters, publisher=publisher, settings=settings, newest=newest
+    )
 
 
 def calm_garbage_collector() -> None:

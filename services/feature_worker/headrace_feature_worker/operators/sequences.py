@@ -99,11 +99,13 @@ class UserSequences:
         return dict(self._users)
 
     def restore(self, part: dict[str, list[Entry]]) -> None:
-        """Take over a snapshot or changes."""
+        """Take over a snapshot or changes; what is there is shown again, since Redis may have lost it."""
         for user, entries in part.items():
             if not entries:
                 self._users.pop(user, None)
+                self._dirty.discard(user)
                 continue
+            self._dirty.add(user)
             self._users[user] = entries
             for e in entries:
                 self._by_age[e.event_time // _SWEEP_MS].add(user)

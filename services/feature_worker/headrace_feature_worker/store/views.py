@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from headrace_feature_worker.metrics import DROPPED, EXPIRED
 from headrace_feature_worker.operators.effects import Dropped, Expired, Show
+from headrace_feature_worker.store.shown import Shown
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -22,11 +23,12 @@ _FRESHNESS_SAMPLES = 32
 class ViewSink:
     """Writes `Show` effects with the checkpoint's version before the commit; nothing goes to PostgreSQL."""
 
-    def __init__(self, url: str, timeout_ms: int) -> None:
-        """Write to the Redis at `url`."""
+    def __init__(self, url: str, timeout_ms: int, job: str = "", shown: Shown | None = None) -> None:
+        """Write to the Redis at `url`; what `job` has written is marked in `shown`."""
         timeout = timeout_ms / 1000
         self._redis = Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
         self._views = ViewStore(self._redis)
+        self._job, self._shown = job, shown
 
     async def open(self) -> None:
         """Connections are made when they are needed."""
@@ -37,6 +39,8 @@ class ViewSink:
 
     async def before_commit(self, snapshots: Sequence[Snapshot]) -> None:
         """Write the values."""
+        if self._shown is not None:
+            await self._shown.mark(self._job, [s.partition for s in snapshots])
         shows = [(s.version, e) for s in snapshots for e in s.effects if isinstance(e, Show)]
         await self._views.write(
             [

@@ -28,6 +28,11 @@ def _binaries() -> Path:
     return Path(wheel.origin).parent / "pginstall18" / "bin"
 
 
+def binary(name: str) -> Path:
+    """A program of PostgreSQL's own, e.g. pg_dump."""
+    return _binaries() / name
+
+
 @cache
 def _unroot() -> tuple[str, ...]:
     """What goes before a command, since PostgreSQL refuses to run as root.

@@ -32,9 +32,19 @@ class Artifacts:
         """URL of a version's folder."""
         return f"{self._url}/{model}/{version}"
 
+    def has(self, model: str, version: int) -> bool:
+        """Whether there is a folder of that number."""
+        return bool(self._files.exists(f"{self._root}/{model}/{version}"))
+
     def publish(self, model: str, version: int, folder: Path) -> str:
-        """Put a folder in place as a version; the URL. Readers see all of it or nothing."""
+        """Put a folder in place as a version; the URL. Readers see all of it or nothing.
+
+        Raises:
+            FileExistsError: there is one of that number.
+        """
         target = f"{self._root}/{model}/{version}"
+        if self._files.exists(target):  # a move would go into it
+            raise FileExistsError(f"{self.url(model, version)} is there already")
         beside = f"{self._root}/{model}/.writing-{version}"
         if self._files.exists(beside):
             self._files.rm(beside, recursive=True)

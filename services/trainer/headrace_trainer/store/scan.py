@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 from headrace_core.contracts import Millis
 from headrace_core.learning.inputs import Shown
+from headrace_core.runtime.incarnation import Incarnations, read_incarnations
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -96,29 +97,43 @@ async def open_scan(dsn: str, since: Millis | None = None, until: Millis | None 
     connection = await asyncpg.connect(dsn)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            incarnation = await connection.fetchval("SELECT incarnation FROM runtime.incarnation")
+            incarnations = await read_incarnations(connection, _JOB)
             rows = await connection.fetch("SELECT partition, next_seq FROM runtime.partitions WHERE job = $1", _JOB)
             taken_at = await connection.fetchval("SELECT (extract(epoch FROM now()) * 1000)::bigint")
             between = _bounds(since, until)
             count = await connection.fetchval(
                 "SELECT count(*) FROM samples.requests WHERE request_id BETWEEN $1 AND $2", *between
             )
-            seqs = {r["partition"]: (incarnation, r["next_seq"] - 1) for r in rows}
-            resume = seqs if until is None else seqs | await _resume(connection, until, incarnation)
+            newest = {r["partition"]: r["next_seq"] - 1 for r in rows}
+            seqs = {source: (incarnations.of(source, seq), seq) for source, seq in newest.items()}
+            resume = seqs if until is None else seqs | await _resume(connection, until, incarnations)
             yield Scan(seqs, resume, until or 0, taken_at, count, connection, between)
     finally:
         await connection.close()
 
 
 async def _resume(
-    connection: "asyncpg.Connection[Any] | PoolConnectionProxy[Any]", until: Millis, incarnation: int
+    connection: "asyncpg.Connection[Any] | PoolConnectionProxy[Any]", until: Millis, incarnations: Incarnations
 ) -> dict[int, tuple[int, int]]:
     """Per source, the seq before the first change of a request that was made at `until` or later."""
     rows = await connection.fetch(
         "SELECT source, min(seq) - 1 AS seq FROM samples.changes WHERE key >= $1 AND day >= $2 GROUP BY source",
         str(UUID(int=until << 80)).encode(), _day(UUID(int=max(0, until - _CLOCKS_MS) << 80)),
     )  # fmt: skip
-    return {r["source"]: (incarnation, r["seq"]) for r in rows}
+    return {r["source"]: (incarnations.of(r["source"], r["seq"]), r["seq"]) for r in rows}
+
+
+async def read_history(dsn: str) -> Incarnations:
+    """What restores of the database made void of the change stream.
+
+    Raises:
+        OSError, asyncpg.PostgresError: the database is away.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await read_incarnations(connection, _JOB)
+    finally:
+        await connection.close()
 
 
 def _bounds(since: Millis | None, until: Millis | None) -> tuple[UUID, UUID]:

@@ -12,6 +12,7 @@ from headrace_core.contracts import Millis, Operation, Sample, SampleChange
 from headrace_core.control.client import Parent
 from headrace_core.definitions.models import Model
 from headrace_core.learning.inputs import Columns, InputColumns, held_out
+from headrace_core.runtime.incarnation import Incarnations
 from headrace_core.runtime.operator import Record
 from headrace_core.runtime.reader import SequencedRecord, SequenceReader
 
@@ -97,6 +98,19 @@ class Line:
         self.golden: Columns | None = _part(state.arrays, "golden/") or None
         self._base_metrics: dict[str, float] = state.header["metrics"]
         self._clock: Millis = self.learned.last
+
+    def know(self, history: Incarnations) -> bool:
+        """Take what restores of the sample store made void; whether the line has learned nothing of it.
+
+        A line that has can't unlearn it: another one has to begin with the base.
+        """
+        self._reader.history = history
+        return not any(history.is_void(source, *position) for source, position in self.learned.seqs.items())
+
+    @property
+    def rewound(self) -> bool:
+        """Whether a restore since `know` made void what was learned."""
+        return bool(self._reader.rewound)
 
     @property
     def early(self) -> int:

@@ -19,6 +19,7 @@ from headrace_trainer.export import Exporter
 from headrace_trainer.metrics import LEARNED, LEARNED_SEQ
 from headrace_trainer.settings import TrainerSettings
 from headrace_trainer.store.artifacts import Artifacts, Graphs
+from headrace_trainer.store.scan import read_history
 from headrace_trainer.store.states import load, write_atomically
 from headrace_trainer.stream.feed import TOPIC, Feed, GoneError
 from headrace_trainer.stream.line import Line, Outcome, SampleRecord
@@ -37,6 +38,10 @@ _STUCK_SECONDS: Final = 60.0
 
 class InUseError(Exception):
     """Another trainer works in the same folder."""
+
+
+class RewoundError(GoneError):
+    """A restore of the sample store made void what the line has learned; the next start begins again with the base."""
 
 
 #: What a trainer waits for that has not begun.
@@ -69,6 +74,7 @@ class IncrementalTrainer:
         Raises:
             InUseError: another trainer is at work here.
             GoneError: the change stream no longer holds what the base needs.
+            RewoundError: the sample store was restored meanwhile.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         with _locked(self._folder / "lock"):
@@ -106,7 +112,7 @@ class IncrementalTrainer:
         """Learn along the line of a base until there is a newer one."""
         folder = self._folder / f"base-{base.version}"
         folder.mkdir(exist_ok=True)
-        line = self._line(base, folder)
+        line = await self._line(base, folder)
         feed, plan = Feed(self._settings), BatchPlan(folder)
         await feed.open()
         exporter = Exporter(self._artifacts, Graphs(self._folder / "graphs"), self._control)
@@ -129,16 +135,29 @@ class IncrementalTrainer:
             await feed.close()
             plan.close()
 
-    def _line(self, base: ModelVersion, folder: Path) -> Line:
-        """As of the last checkpoint, or as the base was."""
+    async def _line(self, base: ModelVersion, folder: Path) -> Line:
+        """As of the last checkpoint, or as the base was where there is none that still holds."""
+        history = await read_history(self._settings.postgres.get_secret_value())
         if (file := folder / _CHECKPOINT).exists():
             with file.open("rb") as opened:
                 state = load(opened)
             if state.header["definition"] == self._model.definition:
-                return Line.restored(self._model, state)
+                line = Line.restored(self._model, state)
+                if line.know(history):
+                    return line
+                log.warning(
+                    "the sample store was restored: begins again with the base",
+                    extra={"fields": {"base": base.version}},
+                )
+                _empty(folder)
         architecture = base.manifest["architecture"]
         Graphs(self._folder / "graphs").adopt(architecture, lambda to: self._artifacts.fetch_graph(base.artifact, to))
-        return Line(self._model, base.version, self._artifacts.state(base.artifact))
+        line = Line(self._model, base.version, self._artifacts.state(base.artifact))
+        if not line.know(history):
+            raise GoneError(
+                f"{base.model} {base.version} learned what a restore of the sample store took back: train another base"
+            )
+        return line
 
     def _drop_others(self, folder: Path, publisher: VersionPublisher) -> None:
         """Once the line has a version of its own, what former bases left is of no use."""
@@ -206,6 +225,8 @@ class _Run:
         before = self._line.learned.seqs
         outcome = self._line.learn(batch, records)
         await self._dead.write([Rejected(TOPIC, record, why) for record, why in outcome.rejected])
+        if self._line.rewound:
+            raise RewoundError(f"{TOPIC} was rewound by a restore of the sample store after {before}")
         _tell(self._line, outcome)
         if self._line.learned.seqs != before or self._line.early == self._early:
             self._early, self._moved = self._line.early, time.monotonic()
@@ -219,6 +240,12 @@ def _tell(line: Line, outcome: Outcome) -> None:
     LEARNED.labels(line.model.name, "correct").inc(outcome.corrected)
     for source, (_, seq) in line.learned.seqs.items():
         LEARNED_SEQ.labels(line.model.name, str(source)).set(seq)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a line left that does not hold any more: its plan names offsets that the next one batches anew."""
+    for file in folder.iterdir():
+        file.unlink()
 
 
 @contextlib.contextmanager
