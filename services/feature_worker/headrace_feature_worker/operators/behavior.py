@@ -22,13 +22,23 @@ _STEP_MS: Final = 1_000
 
 
 class _State(msgspec.Struct, array_like=True):
-    """All of the state in a snapshot, what changed otherwise; parts are named "<feature>@<definition>"."""
+    """All of the state in a snapshot, what changed otherwise; parts are named "<feature>@<definition>".
+
+    Attributes:
+        high: newest event time.
+        watermark: of the operator.
+        dedupe: event ids.
+        sequences: of each user all entries; empty for one to forget.
+        counts: of tiles, the members that changed; None for a tile to forget.
+        added: of each user the entries that came.
+    """
 
     high: int
     watermark: int
     dedupe: bytes | None
     sequences: dict[str, dict[str, list[Entry]]]
     counts: dict[str, list[tuple[tuple[str, ...], int, Members | None]]]
+    added: dict[str, dict[str, list[Entry]]] = {}
 
 
 _decode_state = msgspec.msgpack.Decoder(_State).decode
@@ -91,9 +101,9 @@ class BehaviorOperator:
     def changes(self) -> bytes | None:
         """What changed since the last call."""
         return msgspec.msgpack.encode(
-            _State(self._high, self._watermark, self._dedupe.changes(),
-                   {n: c for n, s in self._sequences.items() if (c := s.changes())},
-                   {n: d for n, t in self._counts.items() if (d := t.changes())})
+            _State(self._high, self._watermark, self._dedupe.changes(), {},
+                   {n: d for n, t in self._counts.items() if (d := t.changes())},
+                   {n: c for n, s in self._sequences.items() if (c := s.changes())})
         )  # fmt: skip
 
     def snapshot(self) -> bytes:
@@ -109,9 +119,10 @@ class BehaviorOperator:
         parts = [_decode_state(data) for data in ([snapshot] if snapshot else []) + list(changes)]
         for part in parts:
             self._high, self._watermark = part.high, part.watermark
-            for name, sequences in part.sequences.items():
-                if name in self._sequences:
-                    self._sequences[name].restore(sequences)
+            for absolute, users in ((True, part.sequences), (False, part.added)):
+                for name, entries in users.items():
+                    if name in self._sequences:
+                        self._sequences[name].restore(entries, whole=absolute)
             for name, counts in part.counts.items():
                 if name in self._counts:
                     self._counts[name].restore(counts)

@@ -1,12 +1,14 @@
 """A user's newest events, kept where the user's partition is."""
 
+from bisect import insort
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 from headrace_core.contracts import NAME_OF_ACTION, BehaviorEvent, Millis
-from headrace_core.definitions.features import Feature, Sequence
+from headrace_core.definitions.features import Feature
+from headrace_core.definitions.features import Sequence as SequenceShape
 from headrace_core.stores.redis_views import user_key
 
 from headrace_feature_worker.operators.effects import Show
@@ -25,7 +27,7 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
         cancels: whether it takes the event of that id back.
         view_id: of a look that is told again as it lasts; empty otherwise.
         dwell_ms: how long it has lasted.
-        value: what the sequence shows of it.
+        value: what the sequence shows of it, encoded once: it is shown and saved many times.
     """
 
     event_time: int
@@ -33,19 +35,81 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     cancels: bool
     view_id: str
     dwell_ms: int
-    value: dict[str, Any]
+    value: msgspec.Raw
+
+
+class _History:
+    """The events of one user within the window."""
+
+    __slots__ = ("_cancelled", "_entries", "_longest", "newest", "unsaved")
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []  # oldest first
+        self._cancelled: set[str] = set()
+        self._longest: dict[str, Entry] = {}  # of each view what it has come to
+        self.unsaved: list[Entry] = []
+        self.newest: Millis = 0  # ingest time of what is not shown yet
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        return self._entries
+
+    def add(self, entry: Entry) -> None:
+        """Take an event, in any order of time."""
+        entries = self._entries
+        if not entries or _moment(entries[-1]) <= _moment(entry):
+            entries.append(entry)
+        else:
+            insort(entries, entry, key=_moment)
+        if entry.cancels:
+            self._derive()
+        elif entry.view_id:
+            self._look(entry)
+
+    def replace(self, entries: Iterable[Entry]) -> None:
+        """Have these and no others."""
+        self._entries = sorted(entries, key=_moment)
+        self._derive()
+
+    def shown(self, limit: int) -> list[msgspec.Raw]:
+        """Oldest first: without what was cancelled, of each view the longest dwell, the newest `limit`."""
+        kept: list[msgspec.Raw] = []
+        for e in reversed(self._entries):
+            if e.cancels or e.event_id in self._cancelled or (e.view_id and self._longest[e.view_id] is not e):
+                continue
+            kept.append(e.value)
+            if len(kept) == limit:
+                break
+        kept.reverse()
+        return kept
+
+    def _derive(self) -> None:
+        self._cancelled = {e.event_id for e in self._entries if e.cancels}
+        self._longest = {}
+        for e in self._entries:
+            if e.view_id and not e.cancels:
+                self._look(e)
+
+    def _look(self, entry: Entry) -> None:
+        if entry.event_id in self._cancelled:
+            return
+        other = self._longest.get(entry.view_id)
+        if other is None or _rank(entry) > _rank(other):
+            self._longest[entry.view_id] = entry
 
 
 class UserSequences:
     """One sequence feature of all users of a partition."""
 
-    def __init__(self, feature: Feature, shape: Sequence) -> None:
+    def __init__(self, feature: Feature, shape: SequenceShape) -> None:
         """Start without state."""
         self.feature, self._shape = feature, shape
-        self._users: dict[str, list[Entry]] = {}
-        self._newest: dict[str, int] = {}
+        self._users: dict[str, _History] = {}
         self._dirty: set[str] = set()
-        self._changed: set[str] = set()
+        self._unsaved: set[str] = set()
         self._by_age: dict[int, set[str]] = defaultdict(set)
         self._swept = 0
         self._field = f"{feature.name}@{feature.definition}"
@@ -55,16 +119,15 @@ class UserSequences:
         if not self.feature.where(event):
             return
         user, cancelled = event.user_id, event.corrects
-        entries = self._users.get(user)
-        if entries is None:
-            entries = self._users[user] = []
-        value = {} if cancelled else _value(event, self._shape.fields)
-        entries.append(
-            Entry(event.event_time, cancelled or event.event_id, bool(cancelled), event.view_id, event.dwell_ms, value)
-        )
-        self._by_age[event.event_time // _SWEEP_MS].add(user)
-        self._newest[user] = event.ingest_time
+        entry = Entry(
+            event.event_time, cancelled or event.event_id, bool(cancelled), event.view_id, event.dwell_ms,
+            msgspec.Raw(_encode({} if cancelled else _value(event, self._shape.fields))),
+        )  # fmt: skip
+        history = self._take(user, entry)
+        history.unsaved.append(entry)
+        history.newest = event.ingest_time
         self._dirty.add(user)
+        self._unsaved.add(user)
 
     def advance(self, watermark: Millis) -> None:
         """Forget what has left the window; readers trim what they are shown by their own time."""
@@ -74,65 +137,68 @@ class UserSequences:
         since = watermark - self.feature.window_ms
         for age in [a for a in self._by_age if (a + 1) * _SWEEP_MS <= since]:
             for user in self._by_age.pop(age):
-                if (entries := self._users.get(user)) is not None:
-                    self._keep(user, [e for e in entries if e.event_time >= since])
+                if (history := self._users.get(user)) is not None:
+                    history.replace([e for e in history.entries if e.event_time >= since])
+                    if not history:
+                        self._forget(user)
 
     def flush(self, time: Millis) -> Iterator[Show]:
         """Sequences that changed."""
         for user in self._dirty:
-            events = self._reduce(self._users.get(user, []))
+            history = self._users.get(user)
+            events = history.shown(self._shape.limit) if history is not None else []
+            newest = history.newest if history is not None else 0
             yield Show(
-                user_key(user), self._field, time, _encode([e.value for e in events]),
-                self.feature.window_ms + _GRACE_MS, newest=self._newest.pop(user, 0),
-            )  # fmt: skip
-        self._changed |= self._dirty
+                user_key(user), self._field, time, _encode(events), self.feature.window_ms + _GRACE_MS, newest=newest
+            )
+            if history is not None:
+                history.newest = 0
         self._dirty = set()
 
     def changes(self) -> dict[str, list[Entry]]:
-        """Entries of the users that changed since the last call; empty for one that was forgotten."""
-        changed, self._changed = self._changed, set()
-        return {user: self._users.get(user, []) for user in changed}
+        """Entries that came since the last call; what has left the window leaves by itself where they are restored."""
+        added = {}
+        for user in self._unsaved:
+            if (history := self._users.get(user)) is not None:
+                added[user], history.unsaved = history.unsaved, []
+        self._unsaved = set()
+        return added
 
     def snapshot(self) -> dict[str, list[Entry]]:
         """Everything."""
-        self._changed = set()
-        return dict(self._users)
+        self.changes()
+        return {user: list(history.entries) for user, history in self._users.items()}
 
-    def restore(self, part: dict[str, list[Entry]]) -> None:
-        """Take over a snapshot or changes; what is there is shown again, since Redis may have lost it."""
+    def restore(self, part: dict[str, list[Entry]], *, whole: bool) -> None:
+        """Take over a snapshot or changes; what is there is shown again, since Redis may have lost it.
+
+        Args:
+            part: entries by user.
+            whole: whether they are all that the user has, and none a user to forget.
+        """
         for user, entries in part.items():
-            if not entries:
-                self._users.pop(user, None)
-                self._dirty.discard(user)
-                continue
-            self._dirty.add(user)
-            self._users[user] = entries
+            if whole:
+                self._forget(user)
             for e in entries:
-                self._by_age[e.event_time // _SWEEP_MS].add(user)
+                e.value = e.value.copy()  # or it would keep all of the state's bytes
+                self._take(user, e)
+            if entries:
+                self._dirty.add(user)
 
-    def _keep(self, user: str, entries: list[Entry]) -> None:
-        if entries:
-            self._users[user] = entries
-        else:
-            del self._users[user]
-            self._newest.pop(user, None)
-        self._changed.add(user)
+    def _take(self, user: str, entry: Entry) -> _History:
+        history = self._users.get(user)
+        if history is None:
+            history = self._users[user] = _History()
+        history.add(entry)
+        self._by_age[entry.event_time // _SWEEP_MS].add(user)
+        return history
 
-    def _reduce(self, entries: list[Entry]) -> list[Entry]:
-        """Oldest first: without what was cancelled, of each view the longest dwell, the newest `limit`."""
-        gone = {e.event_id for e in entries if e.cancels}
-        views: dict[str, Entry] = {}
-        kept: list[Entry] = []
-        for e in entries:
-            if e.cancels or e.event_id in gone:
-                continue
-            if not e.view_id:
-                kept.append(e)
-            elif (other := views.get(e.view_id)) is None or _rank(e) > _rank(other):
-                views[e.view_id] = e
-        kept += views.values()
-        kept.sort(key=lambda e: (e.event_time, e.event_id))
-        return kept[-self._shape.limit :]
+    def _forget(self, user: str) -> None:
+        self._users.pop(user, None)
+
+
+def _moment(e: Entry) -> tuple[int, str]:
+    return e.event_time, e.event_id
 
 
 def _rank(e: Entry) -> tuple[int, int, str]:
