@@ -12,6 +12,9 @@ from headrace_stack.layout import Layout
 from headrace_stack.stack import Stack
 from hypothesis import HealthCheck, settings
 
+from tests.cluster.program import missing
+from tests.cluster.server import Server, running
+
 # A machine that is busy makes no test fail.
 settings.register_profile("headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headrace")
@@ -51,6 +54,15 @@ def running_stores() -> Iterator[Stores]:
     finally:
         stack.down()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real control plane of Kubernetes, without nodes, shared by all tests of the session."""
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
+    with running(tmp_path_factory.mktemp("kubernetes")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

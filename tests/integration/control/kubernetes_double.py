@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -31,28 +30,13 @@ from starlette.routing import Route
 
 from tests.charts.helm import CHART, NAMESPACE, named, template
 from tests.charts.test_kubernetes import VERSIONS, faults
+from tests.cluster.containers import start
+from tests.cluster.faults import Faults, cut, refusal
 
 T = TypeVar("T")
 Object = dict[str, Any]
 
 KINDS: Final = {"jobs": ("batch/v1", "Job"), "deployments": ("apps/v1", "Deployment")}
-
-
-@dataclass
-class Faults:
-    """What goes wrong, as tests set it.
-
-    Attributes:
-        away: every connection is dropped before anything is done.
-        drop_after_create: so many creations are done, and then their connections are dropped.
-        status: every call is answered with this status.
-        gone: a watch that begins before this version is answered 410.
-    """
-
-    away: bool = False
-    drop_after_create: int = 0
-    status: int | None = None
-    gone: int = 0
 
 
 class RefusalError(Exception):
@@ -62,10 +46,7 @@ class RefusalError(Exception):
         self.status, self.reason, self.message = status, reason, message
 
     def document(self) -> Object:
-        return {
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message,
-            "reason": self.reason, "code": self.status,
-        }  # fmt: skip
+        return refusal(self.status, self.reason, self.message)
 
 
 class DroppedError(Exception):
@@ -81,7 +62,7 @@ class Store:
     history: list[tuple[int, str, str, Object]] = field(default_factory=list)
     version: int = 100
     waiting: set["asyncio.Queue[tuple[int, str, str, Object] | None]"] = field(default_factory=set)
-    deaf: bool = False
+    deaf: set["asyncio.Queue[tuple[int, str, str, Object] | None]"] = field(default_factory=set)
 
     def put(self, what: str, thing: Object, event: str) -> Object:
         check(thing)
@@ -95,7 +76,7 @@ class Store:
             self.objects[key] = thing
         told = (self.version, what, event, copy.deepcopy(thing))
         self.history.append(told)
-        for queue in () if self.deaf else self.waiting:
+        for queue in self.waiting - self.deaf:
             queue.put_nowait(told)
         return copy.deepcopy(thing)
 
@@ -166,7 +147,7 @@ def drop(thing: Object, path: tuple[str, ...]) -> None:
     thing.pop(path[-1], None)
 
 
-class Cluster:
+class Double:
     """The double, on a thread of its own.
 
     Args:
@@ -182,14 +163,15 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.account = folder
         (folder / "token").write_text("first")
-        self.tokens = {"first"}
+        self.token = "first"
         self.faults = Faults()
         self.store = Store()
         self.environment: dict[str, str | None] = {}
         self.kubelet = True
         self.rolls = True
+        self._gone = 0
         self.requests: list[str] = []
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes = dict[str, subprocess.Popen[bytes]]()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST", "PATCH", "DELETE"])])
@@ -265,18 +247,28 @@ class Cluster:
 
         self.do(work)
 
-    def change(self, what: str, name: str, **parts: Any) -> None:
-        """Change an object as somebody else."""
+    def scale(self, name: str, replicas: int) -> None:
+        """Have so many replicas of a Deployment, as somebody else."""
 
         def work() -> None:
-            self.store.change(what, name, **parts)
-            self._react(what, name)
+            spec = self.store.one("deployments", name)["spec"]
+            self.store.change("deployments", name, spec=spec | {"replicas": replicas})
+            self._react("deployments", name)
 
         self.do(work)
 
-    def tell(self, what: str, name: str, **parts: Any) -> None:
-        """Change an object as its controller."""
-        self.do(lambda: self.store.change(what, name, **parts))
+    def stall(self, name: str) -> None:
+        """Let the time for the rollout of a Deployment be over."""
+        late = {
+            "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+            "message": f'ReplicaSet "{name}-0" has timed out progressing.',
+        }  # fmt: skip
+
+        def work() -> None:
+            status = self.store.one("deployments", name)["status"]
+            self.store.change("deployments", name, status=status | {"conditions": [late]})
+
+        self.do(work)
 
     def remove(self, what: str, name: str) -> None:
         """Take an object away as somebody else, at once; its process is killed."""
@@ -299,6 +291,11 @@ class Cluster:
 
         self.do(work)
 
+    def replace_token(self) -> None:
+        """Lay another token into the account's folder; the one before is refused from then on."""
+        self.token = "second"
+        (self.account / "token").write_text(self.token)
+
     def end_watches(self) -> None:
         """End all watches."""
 
@@ -315,12 +312,12 @@ class Cluster:
             self.store.version += 1
             return self.store.version
 
-        self.faults.gone = self.do(work)
+        self._gone = self.do(work)
         self.end_watches()
 
-    def hide(self, *, hidden: bool) -> None:
-        """Whether watches hear of nothing."""
-        self.do(lambda: setattr(self.store, "deaf", hidden))
+    def deafen(self) -> None:
+        """Let the watches that there are hear of nothing more."""
+        self.do(lambda: self.store.deaf.update(self.store.waiting))
 
     # The API.
 
@@ -349,15 +346,14 @@ class Cluster:
         except RefusalError as refusal:
             return JSONResponse(refusal.document(), refusal.status)
         except DroppedError:
-            request.receive.__self__.transport.abort()  # type: ignore[attr-defined]  # uvicorn's cycle
-            return Response(status_code=500)
+            return cut(request)
 
     def _fault(self, request: Request) -> None:
         if self.faults.away:
             raise DroppedError
         if self.faults.status is not None:
             raise RefusalError(self.faults.status, "InternalError", "told to")
-        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
+        if request.headers.get("authorization", "").removeprefix("Bearer ") != self.token:
             raise RefusalError(401, "Unauthorized", "Unauthorized")
 
     async def _route(self, request: Request) -> Response:
@@ -428,7 +424,7 @@ class Cluster:
     def _watch(self, what: str, request: Request) -> Response:
         after, chosen = int(request.query_params["resourceVersion"]), self._chosen(what, request)
         queue: asyncio.Queue[tuple[int, str, str, Object] | None] = asyncio.Queue()
-        if after < self.faults.gone:
+        if after < self._gone:
             gone = RefusalError(410, "Expired", "too old resource version").document()
             return Response(json.dumps({"type": "ERROR", "object": gone}) + "\n")
         for told in self.store.history:
@@ -450,6 +446,7 @@ class Cluster:
                     yield json.dumps({"type": "BOOKMARK", "object": mark}) + "\n"
         finally:
             self.store.waiting.discard(queue)
+            self.store.deaf.discard(queue)
 
     # The kubelet and the controller of Deployments.
 
@@ -473,14 +470,7 @@ class Cluster:
     async def _execute(self, name: str) -> None:
         job = self.store.one("jobs", name)
         container = job["spec"]["template"]["spec"]["containers"][0]
-        told = {e["name"]: e.get("value", "") for e in container.get("env", [])} | self.environment
-        base = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
-        base["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{base.get('PATH', os.defpath)}"
-        with (self.account / f"{name}.log").open("wb") as out:
-            process = subprocess.Popen(  # noqa: ASYNC220  # it is started at once
-                container["command"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-                env=base | {k: v for k, v in told.items() if v is not None},
-            )  # fmt: skip
+        process = start(container, self.environment, self.account / f"{name}.log")
         self.processes[name] = process
         self.store.change("jobs", name, status={"active": 1, "startTime": now()})
         code = await asyncio.to_thread(process.wait)

@@ -1,4 +1,4 @@
-"""Batch tasks as Jobs, on a double of the API server; each Job is a process that goes through headrace-run."""
+"""Batch tasks as Jobs, on API servers double and real; each Job is a process that goes through headrace-run."""
 
 import asyncio
 import os
@@ -16,9 +16,10 @@ from headrace_core.control.client import ControlClient, Run
 from headrace_core.workflow import BatchTask, Workflow
 
 from tests.charts.helm import NAMESPACE
+from tests.cluster.faults import Faults
 from tests.integration.control.eventually import eventually
 from tests.integration.control.flows import upload
-from tests.integration.control.kubernetes_double import Cluster, Faults
+from tests.integration.control.kubernetes_servers import SERVERS, Cluster, cluster_of
 from tests.integration.control.process import ControlPlane
 
 pytestmark = pytest.mark.stack
@@ -26,20 +27,20 @@ pytestmark = pytest.mark.stack
 JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    one = Cluster(tmp_path_factory.mktemp("cluster"))
-    yield one
-    one.close()
+@pytest.fixture(scope="module", params=SERVERS)
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster_of(request, tmp_path_factory) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
-def control(make_control: Any, cluster: Cluster) -> ControlPlane:
-    """The module's control plane, on the double."""
+def control(make_control: Any, cluster: Cluster) -> Iterator[ControlPlane]:
+    """The control plane of a server's tests."""
     plane: ControlPlane = make_control(**cluster.settings())
     cluster.nodes_see(plane.url)
     plane.start()
-    return plane
+    yield plane
+    plane.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,6 @@ async def as_ever(cluster: Cluster) -> AsyncIterator[None]:
     yield
     cluster.faults.away, cluster.faults.status, cluster.faults.drop_after_create = False, None, 0
     cluster.kubelet = True
-    cluster.hide(hidden=False)
 
 
 def python(code: str) -> str:
@@ -238,7 +238,7 @@ async def test_job_that_vanished_behind_a_watch_too_old_to_go_on_is_seen(
     await when(client, run_id, "RUNNING")
     name = (await job_of(cluster, run_id))["metadata"]["name"]
 
-    cluster.hide(hidden=True)
+    cluster.deafen()
     cluster.remove("jobs", name)
     cluster.compact()
 
@@ -253,7 +253,7 @@ async def test_watch_goes_on_where_it_was(
     name = (await job_of(cluster, run_id))["metadata"]["name"]
     lists = cluster.requests.count(f"GET {JOBS}")
 
-    cluster.hide(hidden=True)
+    cluster.deafen()
     os.killpg(cluster.processes[name].pid, signal.SIGKILL)
 
     async def failed() -> bool:
@@ -330,8 +330,7 @@ async def test_outage_of_the_api_server_loses_nothing_and_leaves_the_leader_in_o
 async def test_token_that_was_replaced_is_read_again(
     http: httpx.AsyncClient, client: ControlClient, cluster: Cluster
 ) -> None:
-    (cluster.account / "token").write_text("second")
-    cluster.tokens = {"second"}
+    cluster.replace_token()
 
     run = await when(client, await started(http, "rotated", python("pass")), "SUCCEEDED", "FAILED")
 
