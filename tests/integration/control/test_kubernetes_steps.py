@@ -6,7 +6,7 @@ import pytest
 from headrace_control_plane.executors.executor import ExecutorError
 from headrace_control_plane.executors.kubernetes import KEEP_MS, due
 from headrace_control_plane.executors.kubernetes_api import nearest
-from headrace_control_plane.executors.kubernetes_streams import Apply, Outcome, step
+from headrace_control_plane.executors.kubernetes_streams import Apply, Outcome, Patience, step
 
 LATE = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "too late"}
 UP: dict[str, Any] = {"observedGeneration": 4, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
@@ -71,6 +71,32 @@ def test_restart_marks_the_pods_of_another_run_with_its_own() -> None:
         "headrace-restart",
         {"spec": {"template": {"metadata": {"annotations": {"headrace/run-id": "f.t.1"}}}}},
     )
+
+
+def test_rollout_may_take_as_long_as_it_goes_on() -> None:
+    patience = Patience()
+
+    told = [patience.ends("f.t.1", a_deployment(48, updatedReplicas=n), n * 590_000) for n in range(48)]
+
+    assert told == [None] * 48
+
+
+def test_rollout_that_stands_still_ends_the_patience_a_little_after_its_deadline() -> None:
+    patience, deployment = Patience(), a_deployment(2, availableReplicas=1)
+
+    told = [patience.ends("f.t.1", deployment, ms) for ms in (0, 600_001, 615_000, 615_001)]
+
+    late = Outcome("FAILED", "1 of 2 replicas are available, and for 600 s none has come")
+    assert told == [None, None, None, late]
+
+
+def test_another_run_has_its_own_patience() -> None:
+    patience, deployment = Patience(), a_deployment(2, availableReplicas=1)
+    patience.ends("f.t.1", deployment, 0)
+    patience.keep({"f.t.2"})
+
+    assert patience.ends("f.t.2", deployment, 900_000) is None
+    assert patience.ends("f.t.1", deployment, 900_000) is None
 
 
 MADE, MADE_MS = "2026-01-01T00:00:00Z", 1_767_225_600_000

@@ -21,6 +21,10 @@ _SCALE, _RESTART = "headrace-scale", "headrace-restart"
 _LOOK_MS: Final = 2_000
 #: What Kubernetes takes for a rollout without its own word.
 _PROGRESS_SECONDS: Final = 600
+#: Its word on a rollout that does not go on comes a little after the time for it is over, and says more than we can.
+_ITS_WORD_SECONDS: Final = 15
+
+_COUNTS: Final = ("replicas", "updatedReplicas", "availableReplicas")
 
 Run = Mapping[str, Any]
 Deployment = Mapping[str, Any]
@@ -74,14 +78,17 @@ def _rollout(deployment: Deployment, wanted: int, *, restarts: bool) -> Outcome 
     ):  # scaling leaves the word on the rollout before it
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             return Outcome("FAILED", f"its rollout failed: {condition.get('message', 'ProgressDeadlineExceeded')}")
-    counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
-    return Outcome("RUNNING") if counts == [wanted] * 3 else None
+    counts = [status.get(name, 0) for name in _COUNTS]
+    return Outcome("RUNNING") if counts == [wanted] * len(_COUNTS) else None
 
 
 def _seen(deployment: Deployment) -> bool:
     """Whether its status is of its specification as it is now."""
-    told = deployment.get("status", {}).get("observedGeneration", 0)
-    return bool(told >= deployment["metadata"].get("generation", 0))
+    return bool(deployment.get("status", {}).get("observedGeneration", 0) >= _generation(deployment))
+
+
+def _generation(deployment: Deployment) -> int:
+    return int(deployment["metadata"].get("generation", 0))
 
 
 def _left(deployment: Deployment) -> int:
@@ -95,6 +102,35 @@ def _annotations(thing: Mapping[str, Any]) -> Mapping[str, str]:
     return found
 
 
+class Patience:
+    """How long runs have waited without anything moving in their Deployments.
+
+    Kubernetes tells of a rollout that does not go on, but not of replicas that do not come up again when it was over once.
+    As there, the time begins anew with each replica that comes: a rollout of many, one at a time, may take hours.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no run."""
+        self._since: dict[str, tuple[Millis, list[int]]] = {}
+
+    def keep(self, run_ids: set[str]) -> None:
+        """Forget all other runs."""
+        self._since = {run: since for run, since in self._since.items() if run in run_ids}
+
+    def ends(self, run_id: str, deployment: Deployment, now: Millis) -> Outcome | None:
+        """What becomes of a run that has waited too long; None while it may wait."""
+        status = deployment.get("status", {})
+        moves = [_generation(deployment), *(status.get(name, 0) for name in _COUNTS)]
+        since, before = self._since.get(run_id, (now, None))
+        if before != moves:
+            self._since[run_id] = (since := now, moves)
+        most = deployment["spec"].get("progressDeadlineSeconds", _PROGRESS_SECONDS)
+        if now - since <= (most + _ITS_WORD_SECONDS) * 1000:
+            return None
+        ready, wanted = status.get("availableReplicas", 0), deployment["spec"].get("replicas", 1)
+        return Outcome("FAILED", f"{ready} of {wanted} replicas are available, and for {most} s none has come")
+
+
 class DeploymentExecutor:
     """Starts, stops and restarts services. What it was doing when it was killed, the next leader does again."""
 
@@ -106,12 +142,12 @@ class DeploymentExecutor:
         self._pause = Pause()
         self._looked: Millis = 0
         self._applied: dict[str, str] = {}
-        self._waits: dict[str, Millis] = {}
+        self._patience = Patience()
 
     async def watch(self) -> None:
         """Follow the Deployments; without it nothing is done."""
         self._applied.clear()
-        self._waits.clear()
+        self._patience = Patience()
         await self._deployments.watch()
 
     async def carry_out(self, now: Millis) -> bool:
@@ -121,7 +157,7 @@ class DeploymentExecutor:
         alive = [r for r in await runs.alive(self._pool) if r["executor"] == "stream" and r["status"] != "QUEUED"]
         ids = {r["run_id"] for r in alive}
         self._applied = {run: version for run, version in self._applied.items() if run in ids}
-        self._waits = {run: since for run, since in self._waits.items() if run in ids}
+        self._patience.keep(ids)
         if now - self._looked < _LOOK_MS:
             alive = [r for r in alive if r["status"] != "RUNNING"]
         else:
@@ -154,18 +190,7 @@ class DeploymentExecutor:
             done = await self._api.apply(f"{self._path}/{name}", told.manager, partial)
             if done["metadata"]["resourceVersion"] != version:
                 self._applied[run["run_id"]] = version
-            self._waits[run["run_id"]] = now
             return None
         if told is None and run["status"] == "STARTING":
-            return self._patience(run, deployment, now)
+            return self._patience.ends(run["run_id"], deployment, now)
         return told
-
-    def _patience(self, run: Run, deployment: Deployment, now: Millis) -> Outcome | None:
-        """Kubernetes does not tell when replicas of a rollout that was over once do not come up again."""
-        since = self._waits.setdefault(run["run_id"], now)
-        most = deployment["spec"].get("progressDeadlineSeconds", _PROGRESS_SECONDS)
-        if now - since <= most * 1000:
-            return None
-        counts = deployment.get("status", {})
-        ready, wanted = counts.get("availableReplicas", 0), deployment["spec"].get("replicas", 1)
-        return Outcome("FAILED", f"{ready} of {wanted} replicas are available after {most} s")
