@@ -12,7 +12,7 @@ Object = dict[str, Any]
 
 #: Resources by kind, of what tests make or look at; those that belong to no namespace are in `_CLUSTER`.
 RESOURCES: Final = {
-    "ConfigMap": "configmaps", "Deployment": "deployments", "Job": "jobs", "Namespace": "namespaces",
+    "ConfigMap": "configmaps", "Deployment": "deployments", "Event": "events", "Job": "jobs", "Namespace": "namespaces",
     "PersistentVolume": "persistentvolumes", "PersistentVolumeClaim": "persistentvolumeclaims", "Pod": "pods",
     "ResourceQuota": "resourcequotas", "Role": "roles", "RoleBinding": "rolebindings", "Secret": "secrets",
     "ServiceAccount": "serviceaccounts", "StatefulSet": "statefulsets",
@@ -119,9 +119,9 @@ class Api:
         items: list[Object] = self.call("GET", path(resource, namespace))["items"]
         return items
 
-    def apply(self, manifest: Object, namespace: str = "", manager: str = MANAGER) -> Object:
-        """Server-side apply, by force; a field that the server does not know is refused."""
-        params = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
+    def apply(self, manifest: Object, namespace: str = "", manager: str = MANAGER, *, force: bool = True) -> Object:
+        """Server-side apply, by force if need be; a field that the server does not know is refused."""
+        params = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": "Strict"}
         return self.call("PATCH", path_of(manifest, namespace), manifest, "application/apply-patch+yaml", params)
 
     def merge(self, at: str, fields: Object) -> Object:

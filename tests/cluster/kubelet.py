@@ -37,12 +37,13 @@ class Kubelet:
     Attributes:
         takes: whether new pods of Jobs are bound; else they stay pending.
         readies: whether pods of services become ready.
+        fails: whether pods of Jobs that are no processes fail.
         processes: of Jobs, by the Job's name.
         done: Jobs whose pod has succeeded, by name, in order.
     """
 
     def __init__(self, server: Server, namespace: str, start: Start | None = None) -> None:
-        self.takes, self.readies = True, True
+        self.takes, self.readies, self.fails = True, True, False
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.done: list[str] = []
         self._pods = path("pods", namespace)
@@ -105,8 +106,9 @@ class Kubelet:
         elif metadata["uid"] not in self._begun:
             self._begun.add(metadata["uid"])
             if self._start is None:
-                await self._tell(pod, _ended(pod, 0))
-                self.done.append(job)
+                await self._tell(pod, _ended(pod, int(self.fails)))
+                if not self.fails:
+                    self.done.append(job)
             else:
                 self.processes[job] = self._start(pod)
                 self._later(self._run(pod, self.processes[job]))

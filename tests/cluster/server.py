@@ -36,6 +36,7 @@ class Server:
         folder: for data, certificate, tokens and logs.
 
     Attributes:
+        program: all of it, and kubectl.
         url: of the API server, by TLS.
         authority: who signed its certificate, and the certificate; a file.
         key: of the certificate; a file.
@@ -47,7 +48,7 @@ class Server:
         self.folder = folder
         self.authority, self.key = folder / "tls.crt", folder / "tls.key"
         self.kubeconfig = folder / "kubeconfig.json"
-        self._program = built()
+        self.program = built()
         self._etcd, self._peers, self._port = free_port(), free_port(), free_port()
         self.url = f"https://127.0.0.1:{self._port}"
         self.token = secrets.token_hex(16)
@@ -55,7 +56,7 @@ class Server:
 
     def start(self) -> None:
         """Start them, and wait until the API server is ready and namespaces are made usable."""
-        subprocess.run([self._program, "certificate", self.folder], check=True)
+        self.certify(self.folder)
         tokens = self.folder / "tokens.csv"
         tokens.touch(0o600)
         tokens.write_text(f'{self.token},administrator,administrator,"system:masters"\n', encoding="ascii")
@@ -77,6 +78,10 @@ class Server:
         with self.api() as api:
             account = path("serviceaccounts", "default", "default")
             self._wait(lambda: api.find(account) is not None, "the controllers have made an account")
+
+    def certify(self, folder: Path) -> None:
+        """Make a certificate of the loopback with an authority of its own: tls.crt and tls.key in a folder."""
+        subprocess.run([self.program, "certificate", folder], check=True)
 
     def start_api(self) -> None:
         """Start the API server, and wait until it is ready."""
@@ -142,7 +147,7 @@ class Server:
     def _spawn(self, part: str, *arguments: str) -> None:
         with (self.folder / f"{part}.log").open("ab") as log:
             self._processes[part] = subprocess.Popen(
-                [self._program, part, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [self.program, part, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
             )  # fmt: skip
 

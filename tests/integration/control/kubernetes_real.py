@@ -7,8 +7,6 @@ chart's. What stands in for nodes runs a Job's container as a process here; what
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +16,10 @@ from tests.cluster.background import Background
 from tests.cluster.containers import start
 from tests.cluster.faults import Faults
 from tests.cluster.kubelet import Kubelet
+from tests.cluster.namespaces import remove
 from tests.cluster.proxy import Proxy
 from tests.cluster.server import Server
+from tests.cluster.waiting import eventually
 
 _ACCOUNT: Final = "headrace-control-plane"
 #: Field manager of what a release makes.
@@ -59,8 +59,7 @@ class Real:
 
     def close(self) -> None:
         """Take the namespace away, and all that is in it."""
-        self.api.delete(path("namespaces", name=NAMESPACE))
-        eventually(lambda: self.api.find(path("namespaces", name=NAMESPACE)) is None, "the namespace is gone")
+        remove(self.api, NAMESPACE)
         self._proxy.close()
         self._background.close()
         self.api.close()
@@ -205,16 +204,3 @@ class Real:
     def _start(self, pod: Object) -> subprocess.Popen[bytes]:
         output = self.account / f"{pod['metadata']['name']}.log"
         return start(pod["spec"]["containers"][0], self.environment, output)
-
-
-def eventually(look: Callable[[], Any], what: str, within_s: float = 120.0) -> None:
-    """Wait until something holds.
-
-    Raises:
-        TimeoutError: it did not in time.
-    """
-    end = time.monotonic() + within_s
-    while not look():
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {within_s} s")
-        time.sleep(0.05)
