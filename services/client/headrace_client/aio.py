@@ -27,7 +27,7 @@ class AsyncClient:
 
     Args:
         url: of the gateway, e.g. http://127.0.0.1:8080.
-        api_key: sent as bearer token.
+        api_key: sent as bearer token; a function is asked for it before each try.
         timeout_s: of one try.
         retries: how long and how often a call is tried again.
         connections: at once, at most.
@@ -40,19 +40,14 @@ class AsyncClient:
         self,
         url: str,
         *,
-        api_key: str | None = None,
+        api_key: calls.ApiKey = None,
         timeout_s: float = 10.0,
         retries: Retries | None = None,
         connections: int = 100,
     ) -> None:
         self.lost = 0
         self._retries = retries or Retries()
-        self._url, self._headers, self._timeout, self._connections = (
-            url.rstrip("/"),
-            calls.headers(api_key),
-            timeout_s,
-            connections,
-        )
+        self._url, self._key, self._timeout, self._connections = url.rstrip("/"), api_key, timeout_s, connections
         self._http: aiohttp.ClientSession | None = None  # made where the loop runs
 
     async def __aenter__(self) -> Self:
@@ -198,9 +193,9 @@ class AsyncClient:
     async def _send(self, send: calls.Send) -> calls.Outcome:
         if self._http is None:
             self._http = self._session()
-        address = URL(self._url + send.path, encoded=True)
+        address, headers = URL(self._url + send.path, encoded=True), calls.authorization(self._key)
         try:
-            async with self._http.request(send.method, address, data=send.body or None) as answer:
+            async with self._http.request(send.method, address, data=send.body or None, headers=headers) as answer:
                 return calls.Answer(answer.status, answer.headers, await answer.read())
         except (aiohttp.ClientError, TimeoutError) as error:
             self.lost += 1
@@ -208,7 +203,7 @@ class AsyncClient:
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            headers=self._headers,
+            headers=calls.HEADERS,
             # Waiting for a connection to become free is no part of a try.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=self._timeout),
             connector=aiohttp.TCPConnector(limit=self._connections),

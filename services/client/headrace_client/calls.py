@@ -5,7 +5,7 @@ count once by event_id; a ranking has no effect until its impressions are told. 
 of somebody else, so it is repeated only when it was surely not taken (no connection, 429) or the gateway asks for it (503).
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -270,10 +270,17 @@ def readiness() -> Flow[Readiness]:
     return _read(outcome._replace(status=200), Readiness)
 
 
-def headers(api_key: str | None) -> dict[str, str]:
-    """Of every request."""
-    told = {"content-type": "application/json", "user-agent": "headrace-client"}
-    return told | ({"authorization": f"Bearer {api_key}"} if api_key else {})
+#: A key, or what is asked for it before each try: keys are rotated.
+ApiKey = str | Callable[[], str | None] | None
+
+#: Of every request.
+HEADERS: Final = {"content-type": "application/json", "user-agent": "headrace-client"}
+
+
+def authorization(api_key: ApiKey) -> dict[str, str]:
+    """Header of a try; none without a key."""
+    key = api_key() if callable(api_key) else api_key
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def asked(  # noqa: PLR0913, PLR0917  # the fields of the call

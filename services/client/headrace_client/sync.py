@@ -26,7 +26,7 @@ class Client:
 
     Args:
         url: of the gateway, e.g. http://127.0.0.1:8080.
-        api_key: sent as bearer token.
+        api_key: sent as bearer token; a function is asked for it before each try.
         timeout_s: of one try.
         retries: how long and how often a call is tried again.
         connections: at once, at most.
@@ -39,16 +39,16 @@ class Client:
         self,
         url: str,
         *,
-        api_key: str | None = None,
+        api_key: calls.ApiKey = None,
         timeout_s: float = 10.0,
         retries: Retries | None = None,
         connections: int = 100,
     ) -> None:
         self.lost = 0
-        self._retries = retries or Retries()
+        self._retries, self._key = retries or Retries(), api_key
         self._http = httpx.Client(
             base_url=url.rstrip("/"),
-            headers=calls.headers(api_key),
+            headers=calls.HEADERS,
             timeout=httpx.Timeout(timeout_s, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             trust_env=False,
@@ -193,8 +193,9 @@ class Client:
             return value
 
     def _send(self, send: calls.Send) -> calls.Outcome:
+        headers = calls.authorization(self._key)
         try:
-            answer = self._http.request(send.method, send.path, content=send.body)
+            answer = self._http.request(send.method, send.path, content=send.body, headers=headers)
         except httpx.TransportError as error:
             self.lost += 1
             return calls.Lost(error, sent=not isinstance(error, _NEVER_SENT))

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from headrace_client import ApiError, AsyncClient
 from headrace_core.web.keys import SCOPES, entry, new_key
 
 from load_tests.gateway.process import GatewayProcess
 from tests.conftest import Stores
 from tests.integration.gateway.conftest import PATIENT
 from tests.integration.gateway.world import an_event, assert_problem, eventually
+from tests.integration.stack_cli import Cli
 
 pytestmark = pytest.mark.stack
 
@@ -202,6 +204,31 @@ async def test_key_is_replaced_under_traffic_without_a_refused_call(http: httpx.
         await becomes(old, 200)
 
     assert statuses == {old: {200}, new: {200}}
+
+
+async def test_client_asks_for_its_key_before_each_try(guarded: GatewayProcess) -> None:
+    keys = iter([KEYS["events"], KEYS["recommend"]])
+    async with AsyncClient(guarded.url, api_key=lambda: next(keys)) as client:
+        with pytest.raises(ApiError, match="recommend"):
+            await client.recommend("u1", "home")
+        assert (await client.recommend("u1", "home")).request_id
+
+
+def test_commands_that_send_traffic_bring_the_key_of_the_file(guarded: GatewayProcess, tmp_path: Path) -> None:
+    key, log = tmp_path / "key", tmp_path / "log.csv"
+    log.write_text("user_id,item_id,time,click\nu1,i1,1700000000,0\nu2,i2,1700000001,1\n", encoding="utf-8")
+    cli = Cli(tmp_path / "home", {"HEADRACE_GATEWAY": guarded.url, "HEADRACE_API_KEY_FILE": str(key)})
+    replay, simulate = ("replay", str(log), "--json"), ("simulate", "--seconds", "1", "--rate", "1", "--json")
+
+    for command in (replay, simulate):
+        done = cli.run(*command)
+        assert done.returncode, command
+        assert f"{key}: No such file" in done.stderr
+
+    key.write_text(KEYS["admin"], encoding="utf-8")
+    replayed, simulated = (json.loads(cli.run(*command).stdout) for command in (replay, simulate))
+    assert replayed["impressions"] == 2
+    assert simulated["visits"] > 0
 
 
 async def test_a_body_is_not_waited_for_before_the_key_is_known(guarded: GatewayProcess) -> None:

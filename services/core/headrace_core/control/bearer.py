@@ -15,6 +15,10 @@ log = logging.getLogger(__name__)
 _SENDABLE: Final = re.compile(r"[!-~]{1,500}")
 
 
+class KeyUnreadableError(ValueError):
+    """There is no key where one is told to be; the message does not tell what stood there."""
+
+
 class BearerAuth(httpx.Auth):
     """Sends `Authorization: Bearer KEY`; nothing when there is no key.
 
@@ -23,7 +27,7 @@ class BearerAuth(httpx.Auth):
         file: that holds it, when `key` is empty.
 
     Raises:
-        ValueError: it can't be sent; the message does not tell it.
+        KeyUnreadableError: it can't be sent.
     """
 
     def __init__(self, key: str = "", file: Path | None = None) -> None:
@@ -37,12 +41,24 @@ class BearerAuth(httpx.Auth):
         told = CallerSettings()
         return cls(told.api_key.get_secret_value().strip(), told.api_key_file)
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the key to a request."""
+    def key(self) -> str:
+        """The key as it is now; empty when there is none.
+
+        Raises:
+            KeyUnreadableError: there is a file, and nothing was ever read of it.
+        """
         if self._file is not None:
             self._look(self._file)
-        if self._key:
-            request.headers["authorization"] = f"Bearer {self._key}"
+        return self._key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the key to a request."""
+        try:
+            key = self.key()
+        except KeyUnreadableError as error:
+            raise httpx.RequestError(str(error)) from None
+        if key:
+            request.headers["authorization"] = f"Bearer {key}"
         yield request
 
     def _look(self, file: Path) -> None:
@@ -54,13 +70,13 @@ class BearerAuth(httpx.Auth):
                 self._key = _checked(file.read_text(encoding="utf-8").strip(), str(file))
         except (OSError, ValueError) as error:
             if not self._key:
-                raise httpx.RequestError(f"the API key can't be read: {_words(error, file)}") from None
+                raise KeyUnreadableError(f"the API key can't be read: {_words(error, file)}") from None
             log.warning("the API key stays as it was", extra={"fields": {"error": _words(error, file)}})
 
 
 def _checked(key: str, where: str) -> str:
     if not _SENDABLE.fullmatch(key):
-        raise ValueError(f"{where}: holds no key: one line of printable characters is expected")
+        raise KeyUnreadableError(f"{where}: holds no key: one line of printable characters is expected")
     return key
 
 

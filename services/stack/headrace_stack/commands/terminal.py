@@ -13,6 +13,7 @@ import httpx
 import psycopg
 import typer
 from aiokafka.errors import KafkaError
+from headrace_core.control.bearer import KeyUnreadableError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -120,7 +121,7 @@ def _told(error: Exception) -> tuple[str, int]:
     match error:
         case CommandError():
             code = error.code
-        case StackError():
+        case StackError() | KeyUnreadableError():
             pass
         case TyperException():
             text, code = _usage(error), EXIT_USAGE

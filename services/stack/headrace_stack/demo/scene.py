@@ -10,6 +10,7 @@ from typing import Any, Final
 import asyncpg
 import httpx
 from headrace_core.contracts import Operation, SampleChange
+from headrace_core.control.bearer import BearerAuth
 from headrace_core.control.client import ControlClient
 
 from headrace_stack.simulate.story import PAGE
@@ -64,7 +65,7 @@ class Scene:
     def __init__(self, stack: dict[str, Any]) -> None:
         """Look at the stack that this stack.json describes."""
         self.postgres: str = stack["postgres"]
-        self._http = httpx.AsyncClient(base_url=stack["gateway"], timeout=10.0)
+        self._http = httpx.AsyncClient(base_url=stack["gateway"], timeout=10.0, auth=BearerAuth.from_environment())
         self.control = ControlClient(stack["control"], "demo")
 
     async def aclose(self) -> None:

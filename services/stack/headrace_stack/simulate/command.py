@@ -13,13 +13,12 @@ from rich.live import Live
 from rich.progress import Progress
 from rich.table import Table
 
-from headrace_stack.commands.terminal import WrongUsageError, errors, hint, show_json, tell
-from headrace_stack.layout import Layout, StackError
+from headrace_stack.commands.reach import address
+from headrace_stack.commands.terminal import AwayError, WrongUsageError, errors, hint, show_json, tell
 from headrace_stack.simulate.story import StoryWorld
 from headrace_stack.simulate.visitors import Habits, Tally, Visitors
 from headrace_stack.simulate.world import LatentWorld, World
 from headrace_stack.simulate.written import write_log
-from headrace_stack.stack import Stack
 
 _SHOW_EVERY_S = 0.5
 #: 2026-01-01: a log of the same seed is the same on every day.
@@ -42,27 +41,20 @@ def simulate(  # noqa: PLR0913, PLR0917  # the options of one command
     as_json: Annotated[bool, typer.Option("--json", help="print the figures for scripts")] = False,  # noqa: FBT002  # a flag
 ) -> None:
     """Let a seeded crowd visit the running stack; tells how far the answers are from an oracle's."""
-    console = Console(stderr=True)
     habits = Habits(count=count, late=late)
+    if world not in {"latent", "story"}:
+        raise WrongUsageError(f"--world {world}: want latent or story")
     if to is not None:
         if world != "latent":
             raise WrongUsageError(f"--to writes a log of the latent world, not of {world}")
         _write(to, LatentWorld(users, items, seed), habits, rows, rate, seed, as_json=as_json)
         return
-    try:
-        gateway = Stack(Layout.from_environment()).describe()["gateway"]
-    except StackError as error:
-        console.print(f"headrace: {error}", style="red", markup=False)
-        raise typer.Exit(3) from None
-    if world not in {"latent", "story"}:
-        console.print(f"headrace: --world {world}: want latent or story", style="red", markup=False)
-        raise typer.Exit(2)
+    gateway = address("gateway")
     played: World = StoryWorld(users) if world == "story" else LatentWorld(users, items, seed)
     try:
-        tally = asyncio.run(_play(gateway, played, habits, rate, seconds, seed, console))
+        tally = asyncio.run(_play(gateway, played, habits, rate, seconds, seed, errors))
     except HeadraceError as error:
-        console.print(f"headrace: {gateway} does not take the catalog: {error}", style="red", markup=False)
-        raise typer.Exit(3) from None
+        raise AwayError(f"{gateway} does not take the catalog: {error}") from error
     if as_json:
         print(json.dumps(tally.to_json()))
     else:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-import os
 import random
 import time
 import uuid
@@ -25,6 +24,7 @@ from headrace_client import (
     UnavailableError,
     User,
 )
+from headrace_core.control.bearer import BearerAuth
 
 from headrace_stack.simulate.world import Person, World, best_list, clicks_expected, looked_at
 
@@ -99,11 +99,10 @@ class Visitors:
         """Visit the gateway at this address."""
         self.world, self.habits, self.tally = world, habits or Habits(), Tally()
         self._rng = random.Random(seed)  # noqa: S311  # a seeded world
-        key = os.environ.get("HEADRACE_API_KEY")
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.AsyncClient(base_url=gateway, timeout=10.0, headers=headers)
+        bearer = BearerAuth.from_environment()
+        self._http = httpx.AsyncClient(base_url=gateway, timeout=10.0, auth=bearer)
         once = Retries(patience_s=0.0)  # failures are counted, then tried again
-        self._client = AsyncClient(gateway, api_key=key, retries=once)
+        self._client = AsyncClient(gateway, api_key=bearer.key, retries=once)
         self._due: list[tuple[float, int, Event]] = []
         self._serial = itertools.count()
         self._began = time.monotonic()
