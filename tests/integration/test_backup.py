@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from headrace_core.contracts import User
+from headrace_core.definitions.features import Top, load_features
 from headrace_core.init.restored import AliveError, raise_after_restore
 from headrace_core.runtime.checkpoint_store import CheckpointStore
 from headrace_core.runtime.job import Job
@@ -21,7 +23,7 @@ from redis.asyncio import Redis
 
 from load_tests.streams import features_check, samples_check
 from load_tests.streams.features_check import Truth, add_views
-from load_tests.streams.harness import Workers, close_windows, produce, tended, wait_for
+from load_tests.streams.harness import Offsets, Workers, close_windows, ends, is_consumed, produce, tended, wait_for
 from load_tests.streams.world import BEHAVIOR, Message, World, WorldPlan, build
 from tests.conftest import Stores, running_stores
 from tests.integration.stack_cli import Cli
@@ -32,6 +34,14 @@ PARTITIONS = 4
 WINDOW_MS = 60_000
 HORIZON_MS = 7 * 86_400_000
 DEADLINE_S = 240.0
+LIST = """\
+feature: {name}
+source: behavior-events
+where: action = 'view'
+by: [page_id]
+window: {{size: 10m, every: 1s}}
+top: {{of: item_id, rank_by: count, k: {k}}}
+"""
 
 
 @pytest.fixture
@@ -103,13 +113,16 @@ class Platform:
 
         await wait_for(all_of_it, self.features, DEADLINE_S, f"{events} events")
 
-    async def settled(self) -> bool:
-        sums = await samples_check.totals(self.stores.postgres_dsn)
-        return sums.get("impressions", 0) >= self.world.impressions and sums["pending"] == 0
+    async def settled(self, until: Offsets) -> bool:
+        """All was read and no window is open. Sums alone do not tell: late clicks and late logs change rows after they close."""
+        if not await is_consumed(self.stores.postgres_dsn, "sample-joiner", until):
+            return False
+        return (await samples_check.totals(self.stores.postgres_dsn))["pending"] == 0
 
     async def samples(self) -> samples_check.Report:
         await close_windows(self.stores.kafka_address, self.world, PARTITIONS, 2 * HORIZON_MS)
-        await wait_for(self.settled, self.joiner, DEADLINE_S, "settled accounting")
+        until = await ends(self.stores.kafka_address)
+        await wait_for(lambda: self.settled(until), self.joiner, DEADLINE_S, "settled accounting")
         checking = samples_check.check(self.world, self.stores.postgres_dsn, self.stores.kafka_address)
         return await tended(checking, self.joiner, DEADLINE_S, "a comparison")
 
@@ -132,9 +145,24 @@ class Platform:
         self.headrace("restore", str(backup))
         stack.up()
 
-    def headrace(self, *arguments: str) -> None:
+    def headrace(self, *arguments: str) -> str:
         done = Cli(self.stores.stack.layout.home).run(*arguments)
         assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def apply(self, folder: Path, **longest: int) -> None:
+        """Apply lists by their names, each so long."""
+        folder.mkdir()
+        for name, k in longest.items():
+            (folder / f"{name}.yaml").write_text(LIST.format(name=name, k=k), encoding="utf-8")
+        self.headrace("apply", str(folder))
+
+    def applied(self) -> dict[str, int]:
+        """How long each applied list is, by the definitions in force."""
+        listed = json.loads(self.headrace("apply", "--list", "--json"))["items"]
+        names = [Path(item["file"]).name for item in listed]
+        features = load_features(self.stores.stack.layout.definitions / "features")
+        return {f.name: f.shape.k for f in features if f"{f.name}.yaml" in names and isinstance(f.shape, Top)}
 
 
 def a_platform(stores: Stores, folder: Path, requests: int) -> Platform:
@@ -170,6 +198,9 @@ async def test_results_are_exact_after_a_restore(stores: Stores, tmp_path: Path,
     first, amid, second = (len(messages) * n // 5 for n in (2, 3, 4))
     versions = platform.data / "models" / "ctr"
     for version, when in ((1, "before"), (2, "since")):
+        await asyncio.to_thread(
+            platform.apply, tmp_path / when, **({"kept": 5} if version == 1 else {"kept": 9, "later": 9})
+        )
         (versions / str(version)).mkdir(parents=True)
         (versions / str(version) / "saved_model.pb").write_text(when, encoding="utf-8")
         if version == 1:
@@ -190,6 +221,7 @@ async def test_results_are_exact_after_a_restore(stores: Stores, tmp_path: Path,
 
     shutil.rmtree(versions / "1")
     await asyncio.to_thread(platform.lose_postgres_and_restore, backup)
+    applied = await asyncio.to_thread(platform.applied)
     platform.start()
     try:
         await platform.send(messages[second:], rate)
@@ -205,6 +237,9 @@ async def test_results_are_exact_after_a_restore(stores: Stores, tmp_path: Path,
     assert samples.exact, samples
     assert samples.undone > 0  # seqs that were given out again, for other changes
     assert [(versions / v / "saved_model.pb").read_text(encoding="utf-8") for v in "12"] == ["before", "since"]
+    assert applied == {"kept": 5}
+    aside = platform.data.parent / "applied-before-restore" / "features"
+    assert sorted(file.name for file in aside.iterdir()) == ["kept.yaml", "later.yaml"]
 
 
 async def test_workers_refuse_a_database_that_was_set_back_and_not_declared(stores: Stores, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Backup and restore of the embedded stack: PostgreSQL and the models' folder; everything else follows from these and Kafka."""
+"""Backup and restore of the embedded stack: PostgreSQL, the models and what was applied; the rest follows from these and Kafka."""
 
 import json
 import os
@@ -21,6 +21,7 @@ from headrace_stack.stores.postgres import binary
 
 _DUMP: Final = "postgres.dump"
 _MODELS: Final = "models"
+_APPLIED: Final = "applied"
 #: Written last: a folder without it is no backup.
 _TOLD: Final = "backup.json"
 _NEW, _OLD = "headrace_restored", "headrace_before_restore"
@@ -34,17 +35,22 @@ class Restored:
         made_at: of the backup, ms since the epoch.
         raised: incarnation and epochs.
         models: versions that were put back, as model/version.
+        applied: files of definitions that are applied from now on, as kind/file.
+        aside: where what was applied instead is now; None where it was the same, or nothing.
     """
 
     made_at: int
     raised: Raised
     models: list[str]
+    applied: list[str]
+    aside: Path | None
 
 
 def back_up(layout: Layout, folder: Path) -> dict[str, Any]:
     """Write a backup of the running stack; it works on meanwhile. What the backup says of itself.
 
-    The dump is of one moment. The models are copied after it, so every version that it knows is there.
+    The dump is of one moment. The models are copied after it, so every version that it knows is there; so is what was applied,
+    so no workflow is missing that it knows.
 
     Raises:
         StackError: no stack runs, the folder holds something, or the dump failed.
@@ -59,15 +65,24 @@ def back_up(layout: Layout, folder: Path) -> dict[str, Any]:
     models = layout.data / "models"
     if models.is_dir():
         shutil.copytree(models, folder / _MODELS, ignore=shutil.ignore_patterns(".writing-*"))
-    content = {"made_at": made_at, "profile": told.get("profile"), "models": _versions(folder / _MODELS)}
+    # Several files may be one change of somebody who applies them now.
+    with layout.locked(f"another `headrace` is at work in {layout.home}: waiting for it"):
+        _copy_applied(layout.applied, folder / _APPLIED)
+    content = {
+        "made_at": made_at,
+        "profile": told.get("profile"),
+        "models": _versions(folder / _MODELS),
+        "applied": _files(folder / _APPLIED),
+    }
     (folder / _TOLD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return content
 
 
 def restore(layout: Layout, folder: Path, progress: Callable[[str], None] = lambda _: None) -> Restored:
-    """Set PostgreSQL of a stack that is down back to a backup, and put back the models' versions that are missing.
+    """Set PostgreSQL and what was applied to a stack that is down back to a backup; missing versions of models come back, too.
 
     The new database is made, raised and only then put in the place of the old one, so a restore that fails changes nothing.
+    What was applied since then is put aside.
 
     Raises:
         StackError: the stack is up, its database is not the embedded one, or the folder is no backup.
@@ -86,7 +101,10 @@ def restore(layout: Layout, folder: Path, progress: Callable[[str], None] = lamb
         raised = _restore_database(dsn, folder / _DUMP, f"{told['made_at']}-{uuid.uuid4()}", progress)
     finally:
         stores.down()
-    return Restored(told["made_at"], raised, _put_back(folder / _MODELS, layout.data / "models"))
+    models = _put_back(folder / _MODELS, layout.data / "models")
+    # A backup of an earlier release tells nothing of what was applied: then it stays.
+    aside = _set_back(folder / _APPLIED, layout.applied) if "applied" in told else None
+    return Restored(told["made_at"], raised, models, _files(layout.applied), aside)
 
 
 def _restore_database(dsn: str, dump: Path, name: str, progress: Callable[[str], None]) -> Raised:
@@ -116,6 +134,39 @@ def _put_back(source: Path, target: Path) -> list[str]:
         shutil.copytree(source / version, beside)
         beside.rename(target / version)
     return missing
+
+
+def _copy_applied(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    else:
+        target.mkdir()
+
+
+def _set_back(source: Path, target: Path) -> Path | None:
+    """Make what is applied what the backup has; where that replaces something else, where this is now."""
+    if _contents(source) == _contents(target):
+        return None
+    beside, aside = target.with_name(f"{target.name}.restoring"), target.with_name(f"{target.name}-before-restore")
+    shutil.rmtree(beside, ignore_errors=True)
+    _copy_applied(source, beside)
+    replaced = bool(_files(target))
+    if replaced:
+        shutil.rmtree(aside, ignore_errors=True)
+        target.rename(aside)
+    else:
+        shutil.rmtree(target, ignore_errors=True)
+    beside.rename(target)
+    return aside if replaced else None
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(_contents(folder))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    files = [f for f in folder.glob("*/*") if f.is_file() and not f.name.startswith(".")]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 
 def _versions(models: Path) -> list[str]:

@@ -23,19 +23,21 @@ def backup(
     folder: Annotated[Path, typer.Argument(help="where to; not there yet, or empty")],
     as_json: Json = False,  # noqa: FBT002  # a flag
 ) -> None:
-    """Back up the running stack's database and models; docs/operations/backup-and-restore.md tells what that holds."""
+    """Back up the running stack's database, models and applied definitions, see docs/operations/backup-and-restore.md."""
     told = back_up(Layout.from_environment(), folder)
     if as_json:
         show_json(told)
         return
-    show_facts({"backup": folder, "models": f"{len(told['models'])} versions"})
+    show_facts(
+        {"backup": folder, "models": f"{len(told['models'])} versions", "applied": f"{len(told['applied'])} files"}
+    )
 
 
 def restore(
     folder: Annotated[Path, typer.Argument(help="a backup")],
     as_json: Json = False,  # noqa: FBT002  # a flag
 ) -> None:
-    """Set the database of the stack, which is down, back to a backup; `headrace up` then goes on from there."""
+    """Set database and applied definitions of the stack, which is down, back to a backup; `headrace up` then goes on from there."""
     done = restore_stack(
         Layout.from_environment(), folder, lambda text: errors.print(Text(text, style="dim"))
     )  # fmt: skip
@@ -44,9 +46,13 @@ def restore(
         "incarnation": done.raised.incarnation,
         "epoch": done.raised.epoch,
         "models": done.models,
+        "applied": done.applied,
+        "aside": str(done.aside) if done.aside else None,
     }
     if as_json:
         show_json(facts)
         return
     made = datetime.fromtimestamp(done.made_at / 1000, UTC).isoformat(timespec="seconds")
-    show_facts({**facts, "made_at": made, "models": f"{len(done.models)} versions were missing and put back"})
+    shown = {**facts, "made_at": made, "models": f"{len(done.models)} versions were missing and put back"}
+    shown |= {"applied": f"{len(done.applied)} files", "aside": done.aside or "nothing else was applied"}
+    show_facts(shown)
