@@ -128,6 +128,10 @@ class Real:
         """All objects of a resource."""
         return self.api.list(what, NAMESPACE)
 
+    def accounts(self) -> list[str]:
+        """Names of the release's service accounts."""
+        return [m["metadata"]["name"] for m in of_kind(self.manifests, "ServiceAccount")]
+
     def job_of(self, run_id: str) -> Object | None:
         """The newest Job of a run."""
         of = [j for j in self.all("jobs") if j["metadata"].get("annotations", {}).get("headrace/run-id") == run_id]
