@@ -15,7 +15,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from headrace_core.contracts import DeadLetter
+from headrace_core.runtime import publisher
+from headrace_core.runtime.checkpoint_store import Sequenced
+from headrace_core.runtime.incarnation import Incarnations
+from headrace_core.runtime.kafka_clients import idempotent_producer
 from headrace_core.runtime.reader import SequenceReader
+from headrace_core.settings import KafkaSettings
 
 from load_tests.streams.harness import Workers, disturb, wait_for
 from tests.integration.probe_worker import Names
@@ -256,3 +261,39 @@ async def test_inputs_that_are_held_back_in_catch_up_lose_nothing(probe: Probe) 
     await probe.settled(pairs)
 
     assert sorted(await probe.rows()) == expected_rows(pairs, alone)
+
+
+async def test_outbox_that_outgrows_memory_is_read_back_and_published_in_order(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "_MEMORY", 10_000)
+    settings = KafkaSettings(kafka=probe.kafka)
+    table = [Sequenced(n % 2, n // 2 + 1, b"%d" % n, random.Random(n).randbytes(1_000)) for n in range(4_000)]
+    asked: list[int] = []
+
+    async def read_back(source: int, after: int, limit: int) -> list[Sequenced]:
+        asked.append(after)
+        return [m for m in table if m.source == source and m.seq > after][:limit]
+
+    sending = publisher.Publisher(probe.names.out, lambda: idempotent_producer(settings), read_back)
+    for source in (0, 1):
+        sending.assign(source, epoch=1, published=0, next_seq=1)
+    sending.add(table)
+    sending.start(Incarnations())
+    assert await sending.drain(DEADLINE_S)
+    await sending.stop()
+
+    consumer = AIOKafkaConsumer(probe.names.out, bootstrap_servers=probe.kafka, auto_offset_reset="earliest")
+    await consumer.start()
+    taken: list[tuple[int, bytes, bytes]] = []
+
+    async def all_of_it() -> bool:
+        for records in (await consumer.getmany(timeout_ms=200)).values():
+            taken.extend((r.partition, r.key, r.value) for r in records)
+        return len(taken) >= len(table)
+
+    await wait_for(all_of_it, probe.workers, DEADLINE_S, f"{len(table)} messages")
+    await consumer.stop()
+    for source in (0, 1):
+        assert [t[1:] for t in taken if t[0] == source] == [(m.key, m.value) for m in table if m.source == source]
+    assert len(asked) >= 2, "what did not fit into memory was read back"

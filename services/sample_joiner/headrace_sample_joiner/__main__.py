@@ -14,9 +14,11 @@ def joiner_job(settings: SampleJoinerSettings) -> Job:
     """The job of this service."""
     samples = load_sample_set(settings.definitions / "samples" / "click.yaml")
 
+    window_ms = settings.attribution_window_ms or samples.window_ms
+
     def operator(_: int) -> JoinOperator:
         return JoinOperator(
-            window_ms=settings.attribution_window_ms or samples.window_ms,
+            window_ms=window_ms,
             lateness_ms=settings.lateness_ms,
             horizon_ms=samples.horizon_ms,
             dedupe_window_ms=settings.dedupe_window_ms,
@@ -30,6 +32,8 @@ def joiner_job(settings: SampleJoinerSettings) -> Job:
         sink=SampleStore(),
         outbox=Outbox("samples.changes", "samples.v1"),
         lateness_ms=settings.lateness_ms,
+        # Or windows would end before the logs of their impressions are read; what is fetched already leads by as much again.
+        drift_ms=window_ms // 4,
     )
 
 

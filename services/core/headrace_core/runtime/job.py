@@ -31,6 +31,7 @@ class Job:
         sink: where its effects go.
         outbox: where messages of the sink go, if it makes any.
         lateness_ms: how much later than the newest an event may come.
+        drift_ms: in catch-up, how far one input may lead another; the settings may allow less.
         lacking: asked at a claim, for a job without state whose inputs are compacted: the partitions whose values are
             gone from the store outside, so that their inputs are read from the beginning again.
     """
@@ -41,4 +42,5 @@ class Job:
     sink: Sink
     outbox: Outbox | None = None
     lateness_ms: int = 10_000
+    drift_ms: int | None = None
     lacking: Callable[[Sequence[int]], Awaitable[set[int]]] | None = None

@@ -1,12 +1,17 @@
 """Kafka clients as the runtime wants them."""
 
 import ssl
-from typing import Any
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from headrace_core.settings import KafkaSettings
+
+#: Below the topics' max.message.bytes (2 MiB), so that a batch is taken even if nothing of it can be compressed.
+_BATCH_BYTES: Final = 1_920 * 1024
+#: Of what we produce: names and features repeat in every message (docs/adr/0003).
+COMPRESSION: Final = "zstd"
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
@@ -57,8 +62,9 @@ def idempotent_producer(settings: KafkaSettings) -> AIOKafkaProducer:
         **connection(settings),
         enable_idempotence=True,
         acks="all",
-        max_batch_size=512 * 1024,
+        max_batch_size=_BATCH_BYTES,
         linger_ms=0,
+        compression_type=COMPRESSION,
         request_timeout_ms=settings.kafka_request_timeout_ms,
     )
 

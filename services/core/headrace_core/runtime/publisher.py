@@ -15,9 +15,9 @@ from headrace_core.runtime.incarnation import Incarnations
 
 log = logging.getLogger(__name__)
 
-#: Messages of one source kept in memory; beyond it they are read back from the table when Kafka takes them again.
-_MEMORY: Final = 50_000
-_CHUNK: Final = 5_000
+#: Bytes of messages kept in memory; beyond it they are read back from the table when Kafka takes them again.
+_MEMORY: Final = 128 * 1024 * 1024
+_CHUNK: Final = 1_000
 
 #: Reads rows of the outbox: (source, after seq, limit) -> rows, oldest first.
 ReadBack = Callable[[int, int, int], Awaitable[list[Sequenced]]]
@@ -26,13 +26,25 @@ ReadBack = Callable[[int, int, int], Awaitable[list[Sequenced]]]
 class _Source:
     """What is known of one source partition's sequence."""
 
-    __slots__ = ("acknowledged", "committed", "epoch", "queue")
+    __slots__ = ("acknowledged", "bytes", "committed", "epoch", "queue")
 
     def __init__(self, epoch: int, published: int, committed: int) -> None:
         self.epoch = epoch
         self.acknowledged = published
         self.committed = committed
         self.queue: deque[Sequenced] = deque()
+        self.bytes = 0  # of the queue
+
+    def append(self, message: Sequenced) -> None:
+        """Keep a message for sending."""
+        self.queue.append(message)
+        self.bytes += len(message.value)
+
+    def pop(self) -> Sequenced:
+        """The oldest message kept."""
+        message = self.queue.popleft()
+        self.bytes -= len(message.value)
+        return message
 
 
 class Publisher:
@@ -85,12 +97,14 @@ class Publisher:
 
     def add(self, messages: Sequence[Sequenced]) -> None:
         """Rows that were just committed."""
+        room = _MEMORY - sum(s.bytes for s in self._sources.values())
         for m in messages:
             source = self._sources.get(m.source)
             if source is None:
                 continue
-            if len(source.queue) < _MEMORY and (not source.queue or source.queue[-1].seq == m.seq - 1):
-                source.queue.append(m)
+            if room > 0 and (not source.queue or source.queue[-1].seq == m.seq - 1):
+                source.append(m)
+                room -= len(m.value)
             source.committed = max(source.committed, m.seq)
         if messages:
             self._wake.set()
@@ -147,9 +161,9 @@ class Publisher:
         after = source.acknowledged
         queue = source.queue
         while queue and queue[0].seq <= after:
-            queue.popleft()
+            source.pop()
         if queue and queue[0].seq == after + 1:
-            return [queue.popleft() for _ in range(min(len(queue), _CHUNK))]
+            return [source.pop() for _ in range(min(len(queue), _CHUNK))]
         if source.committed > after:
             return await self._read_back(number, after, _CHUNK)
         return []

@@ -155,7 +155,8 @@ class JobRunner:
                 WATERMARK_LAG_SECONDS.labels(self.job.name, n).set((now - partition.watermark) / 1000)
 
     def ahead(self, caught_up: CaughtUp) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
-        """Inputs to pause because they lead a slower sibling by more than `max_drift_ms`, and those to resume."""
+        """Inputs to pause because they lead a slower sibling by too much, and those to resume."""
+        most = min(self._settings.max_drift_ms, self.job.drift_ms or self._settings.max_drift_ms)
         pause: set[tuple[str, int]] = set()
         resume: set[tuple[str, int]] = set()
         for n, partition in self.partitions.items():
@@ -164,7 +165,7 @@ class JobRunner:
                 if clock.value is not None and not caught_up(topic, n, partition.offsets.get(topic, 0))
             ]  # fmt: skip
             for topic, clock in partition.clocks.items():
-                leads = behind and clock.value is not None and clock.value - min(behind) > self._settings.max_drift_ms
+                leads = behind and clock.value is not None and clock.value - min(behind) > most
                 (pause if leads else resume).add((topic, n))
         return pause, resume
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from headrace_core.runtime.kafka_clients import connection
+from headrace_core.runtime.kafka_clients import COMPRESSION, connection
 from headrace_core.settings import KafkaSettings
 
 from headrace_gateway.essential import essential_task
@@ -156,6 +156,7 @@ class ProducerHost:
             acks="all",
             max_batch_size=MAX_BATCH_BYTES,
             linger_ms=0,
+            compression_type=COMPRESSION,
             request_timeout_ms=self._request_timeout_ms,
             # An outage must not be followed by minutes with yesterday's leaders.
             metadata_max_age_ms=30_000,
