@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -31,18 +32,21 @@ from load_tests.gateway.client import drive, request
 
 _EVENTS_A_CALL: Final = 500  # about what a chunk of a replay sends
 _STARTS_MS: Final = 1_767_225_600_000
+#: What lags behind the gateway after a million rows takes minutes to come.
+_SETTLE_S: Final = 900
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000, help="impressions of the log")
+    parser.add_argument("--users", type=int, default=20_000, help="of the log")
     parser.add_argument("--count", type=int, default=10, help="impressions of a request")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement of the gateway alone")
     parser.add_argument("--only", nargs="*", default=None, help="services; all unless told")
     parser.add_argument("--profile", help="file for a cProfile of the replay")
     asked = parser.parse_args()
-    world = LatentWorld()
+    world = LatentWorld(users=asked.users)
     with tempfile.TemporaryDirectory(prefix="headrace-replay-") as folder:
         log = Path(folder) / "log.parquet"
         write_log(log, world, Habits(count=asked.count), rows=asked.rows, rate=100.0, seed=1, start_ms=_STARTS_MS)
@@ -71,15 +75,19 @@ def measure(stack: Stack, log: Path, world: LatentWorld, asked: argparse.Namespa
     ranked = uvloop.run(drive(port, _rankings(items, asked.count), connections=12, seconds=asked.seconds))
     taken = uvloop.run(drive(port, _events(items), connections=12, seconds=asked.seconds))
     ceiling = 1 / (1 / (ranked.rate * asked.count) + 1 / (taken.rate * _EVENTS_A_CALL))
-    before = cpu_seconds(described)
+    before = usage(described)
     began = time.monotonic()
     report, own = replayed(stack.layout.home, log, asked.profile)
     took = time.monotonic() - began
-    after = cpu_seconds(described)
-    spent = {name: round(after[name] - before[name], 2) for name in after} | {"replay": round(own, 2)}
+    after = usage(stack.describe())
+    replaced = sorted(name for name, used in after.items() if used.pid != before[name].pid)
+    spent = {
+        name: round(used.cpu_s - (0.0 if name in replaced else before[name].cpu_s), 2) for name, used in after.items()
+    } | {"replay": round(own, 2)}
     speed = float(report["impressions_per_s"])
     return {
         "rows": asked.rows,
+        "users": asked.users,
         "impressions_per_request": asked.count,
         "impressions_per_s": speed,
         "gateway_alone": {
@@ -91,7 +99,11 @@ def measure(stack: Stack, log: Path, world: LatentWorld, asked: argparse.Namespa
         "cpu_seconds": dict(sorted(spent.items(), key=lambda pair: -pair[1])),
         "cpu_us_per_impression": {name: round(1e6 * s / asked.rows, 1) for name, s in spent.items()},
         "cores_used": round(sum(spent.values()) / took, 2),
+        "replaced": replaced,
         "load_average": os.getloadavg()[0],
+        "samples": report["samples"],
+        "accounting": report["accounting"],
+        "versions": report["models"],
         "lost": report["lost"],
         "degraded": report["degraded"],
     }
@@ -123,13 +135,26 @@ def _events(items: list[str]) -> Callable[[int], bytes]:
     return make
 
 
-def cpu_seconds(described: Mapping[str, Any]) -> dict[str, float]:
-    """CPU of each process of the stack, those that it started included."""
-    found: dict[str, float] = {}
+@dataclass(frozen=True)
+class Usage:
+    """What a process of the stack has used.
+
+    Attributes:
+        pid: of the process; another one later says that it was replaced.
+        cpu_s: of it and of those that it started.
+    """
+
+    pid: int
+    cpu_s: float
+
+
+def usage(described: Mapping[str, Any]) -> dict[str, Usage]:
+    """Of each process of the stack."""
+    found: dict[str, Usage] = {}
     for told in described["processes"]:
         process = psutil.Process(told["pid"])
         times = [p.cpu_times() for p in (process, *process.children(recursive=True))]
-        found[f"{told['service']}-{told['replica']}"] = sum(t.user + t.system for t in times)
+        found[f"{told['service']}-{told['replica']}"] = Usage(process.pid, sum(t.user + t.system for t in times))
     return found
 
 
@@ -140,7 +165,7 @@ def replayed(home: Path, log: Path, profile: str | None) -> tuple[dict[str, Any]
         RuntimeError: it failed; the message is what it said.
     """
     command = [sys.executable, *(["-m", "cProfile", "-o", profile] if profile else [])]
-    command += ["-m", "headrace_stack", "replay", str(log), "--json", "--settle", "60"]
+    command += ["-m", "headrace_stack", "replay", str(log), "--json", "--settle", str(_SETTLE_S)]
     environment = os.environ | {"HEADRACE_HOME": str(home)}
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=errors)

@@ -11,6 +11,11 @@ from psycopg.rows import dict_row
 
 Row = dict[str, Any]
 
+#: What samples.accounting counts.
+ACCOUNTS: Final = (
+    "impressions", "joined", "positive", "negative", "orphaned", "duplicate", "pending", "corrected", "unattributed"
+)  # fmt: skip
+
 #: An export's page: what the client holds at once.
 _PAGE: Final = 2_000
 _COLUMNS: Final = """
@@ -119,6 +124,13 @@ def accounts(dsn: str) -> list[Account]:
     with _reading(dsn) as connection:
         found = connection.cursor(row_factory=dict_row).execute(_ACCOUNTED.encode()).fetchall()
     return [audited(row) for row in found]
+
+
+def accounting(dsn: str) -> Row:
+    """Each count of samples.accounting, summed over source partitions; no row is counted, so it may be asked often."""
+    with _reading(dsn) as connection:
+        found = connection.cursor(row_factory=dict_row).execute("SELECT * FROM samples.accounting").fetchall()
+    return {name: sum(int(row[name]) for row in found) for name in ACCOUNTS}
 
 
 def features_of(row: Row) -> Row:

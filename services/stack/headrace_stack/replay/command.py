@@ -12,8 +12,10 @@ from typing import Annotated, Any, Final
 import typer
 import uvloop
 from headrace_client import AsyncClient, HeadraceError, Retries
+from headrace_core.control.bearer import BearerAuth
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from headrace_stack import look
 from headrace_stack.commands.reach import address, described
 from headrace_stack.commands.terminal import (
     AwayError,
@@ -92,7 +94,7 @@ def replay(  # noqa: PLR0913, PLR0917  # the options of one command
     now_ms = time.time_ns() // 1_000_000
     journal = Journal.open(
         state or Layout.from_environment().data / "replay" / f"{log.fingerprint}.jsonl", log.fingerprint,
-        now_ms=now_ms, before=report.sums(dsn) if dsn else None, fresh=fresh,
+        now_ms=now_ms, before=look.accounting(dsn) if dsn else None, fresh=fresh,
     )  # fmt: skip
     before = freshness.scrape(processes())
     if journal.answers:
@@ -186,9 +188,10 @@ async def _played(gateway: str, gateways: list[str], log: Log, journal: Journal,
     )  # fmt: skip
     with bar:
         task = bar.add_task("", total=log.rows, log=log.name)
-        key = os.environ.get("HEADRACE_API_KEY")
         async with (
-            AsyncClient(gateway, api_key=key, timeout_s=_TIMEOUT_S, retries=retries) as client,
+            AsyncClient(
+                gateway, api_key=BearerAuth.from_environment().key, timeout_s=_TIMEOUT_S, retries=retries
+            ) as client,
             AsyncExitStack() as watching,
         ):
             figures = FiguresWatch(gateways, _PATIENCE_S) if gateways else None

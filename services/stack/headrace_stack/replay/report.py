@@ -15,27 +15,15 @@ from headrace_stack import look
 from headrace_stack.replay.estimate import Estimate, Judgement, judge
 from headrace_stack.replay.player import Tally
 
-#: Columns of samples.accounting that are summed over source partitions.
-SUMS: Final = (
-    "impressions", "joined", "positive", "negative", "orphaned", "duplicate", "pending", "corrected", "unattributed"
-)  # fmt: skip
 _LOOK_EVERY_S: Final = 0.5
+#: An impression whose feature log is late is an orphan until it comes; orphans that do not change for so long stay.
+_REPAIR_S: Final = 10.0
 _MOST_VERSIONS: Final = 500
-
-
-def sums(dsn: str) -> dict[str, int]:
-    """Sums of the accounting.
-
-    Raises:
-        psycopg.Error: PostgreSQL does not answer.
-    """
-    found = look.accounts(dsn)
-    return {name: sum(int(account.counts[name]) for account in found) for name in SUMS}
 
 
 def since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
     """What was added."""
-    return {name: now[name] - before.get(name, 0) for name in SUMS}
+    return {name: count - before.get(name, 0) for name, count in now.items()}
 
 
 def missing(accounted: Mapping[str, int], sent: int) -> int:
@@ -46,18 +34,26 @@ def missing(accounted: Mapping[str, int], sent: int) -> int:
 def settled(dsn: str, before: Mapping[str, int], sent: Tally, patience_s: float) -> dict[str, int]:
     """Sums since `before`, as soon as every impression is counted, none is pending and every click is in, or patience is over.
 
-    A click that comes after its impression's window corrects a sample that is pending no more.
+    A click that comes after its impression's window corrects a sample that is pending no more, and a late feature log makes a
+    sample of an orphan.
     """
     end = time.monotonic() + patience_s
+    last: dict[str, int] | None = None
+    changed = time.monotonic()
     while True:
         try:
-            found = since(before, sums(dsn))
+            found = since(before, look.accounting(dsn))
         except psycopg.OperationalError:
             if time.monotonic() > end:
                 raise
         else:
+            now = time.monotonic()
+            if found != last:
+                last, changed = found, now
             counted = missing(found, sent.impressions) <= 0 and not found["pending"]
-            if (counted and found["positive"] + found["orphaned"] >= sent.clicks) or time.monotonic() > end:
+            clicked = found["positive"] + found["orphaned"] >= sent.clicks
+            repaired = not found["orphaned"] or now - changed >= _REPAIR_S
+            if (counted and clicked and repaired) or now > end:
                 return found
         time.sleep(_LOOK_EVERY_S)
 
