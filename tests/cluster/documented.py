@@ -11,9 +11,10 @@ DEFINITIONS: Final = ("docs/operations/install.md", "create configmap our-featur
 ONE_MACHINE: Final = ("docs/operations/install.md", "headrace-dev-stores")
 REMOVE: Final = ("docs/operations/install.md", "helm uninstall")
 UPGRADE: Final = ("docs/operations/upgrade.md", "helm upgrade")
+VOLUMES: Final = ("docs/operations/upgrade.md", "--cascade=orphan")
 RESTORE_ENDS: Final = ("docs/operations/backup-and-restore.md", "kubectl -n headrace scale")
 RESTORE_DECLARED: Final = ("docs/operations/backup-and-restore.md", "init.settings.restored")
-RUN: Final = (INSTALL, DEFINITIONS, ONE_MACHINE, REMOVE, UPGRADE, RESTORE_ENDS, RESTORE_DECLARED)
+RUN: Final = (INSTALL, DEFINITIONS, ONE_MACHINE, REMOVE, UPGRADE, VOLUMES, RESTORE_ENDS, RESTORE_DECLARED)
 #: Commands that no test runs, by how they begin, and why.
 NOT_RUN: Final = {
     "kind ": "it makes another cluster, by a container engine",

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,7 +16,7 @@ from tests.charts.test_kubernetes import CUSTOM
 from tests.cluster.api import Api, Object, path
 from tests.cluster.background import Background
 from tests.cluster.kubelet import Kubelet
-from tests.cluster.namespaces import remove
+from tests.cluster.namespaces import make, remove
 from tests.cluster.program import built
 from tests.cluster.server import Server
 from tests.cluster.waiting import eventually
@@ -47,24 +48,23 @@ class Installation:
         self.api = server.api()
         self.kubelet = Kubelet(server, namespace)
         self._server = server
+        self._volumes = [f"{namespace}-{uuid.uuid4().hex[:8]}" for _ in range(_VOLUMES)]
         self._background = Background()
         self._environment = self._laid_out()
 
     def __enter__(self) -> Self:
         namespace: Object = yaml.safe_load(NAMESPACE_FILE.read_text(encoding="utf-8"))
         namespace["metadata"]["name"] = self.namespace
-        self.api.apply(namespace)
-        for number in range(_VOLUMES):
-            self.api.apply(_volume(f"{self.namespace}-{number}"))
-        account = path("serviceaccounts", self.namespace, "default")
-        eventually(lambda: self.api.find(account), "the namespace is usable")
+        make(self.api, namespace)
+        for volume in self._volumes:
+            self.api.apply(_volume(volume))
         self._background.keep(self.kubelet.work())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         remove(self.api, self.namespace)
-        for number in range(_VOLUMES):
-            self.api.delete(path("persistentvolumes", name=f"{self.namespace}-{number}"))
+        for volume in self._volumes:
+            self.api.delete(path("persistentvolumes", name=volume))
         self._background.close()
         self.api.close()
 

@@ -107,6 +107,30 @@ def test_upgrade_stops_at_replicas_that_the_control_plane_has_set(there: Install
     assert replicas(there)["headrace-trainer"] == 1
 
 
+def test_model_servers_get_other_volumes_one_after_the_other(there: Installation) -> None:
+    install(there)
+    there.values.write_text("modelServer: {state: {size: 5Gi}}\n")
+    (upgrade,) = commands(documented.UPGRADE)
+    refused = there.tried(upgrade)
+    pods = {p["metadata"]["name"]: p["metadata"]["uid"] for p in there.all("pods")}
+
+    orphan, replace = commands(documented.VOLUMES)
+    there.run(orphan)
+    there.run(upgrade)
+    kept = {p["metadata"]["name"]: p["metadata"]["uid"] for p in there.all("pods")}
+    there.run(replace)
+    there.up()
+
+    assert "field is immutable" in refused.stderr
+    assert kept == pods
+    sizes = {
+        c["metadata"]["name"]: c["spec"]["resources"]["requests"]["storage"]
+        for c in there.all("persistentvolumeclaims")
+    }
+    assert sizes["state-headrace-model-server-0"] == "5Gi"
+    assert sizes["state-headrace-model-server-1"] == "2Gi"
+
+
 def test_restart_of_the_control_plane_outlives_an_upgrade(there: Installation) -> None:
     install(there)
     of = "{spec: {template: {metadata: {annotations: {headrace/run-id: flow.t.1}}}}}"

@@ -1,11 +1,11 @@
 """An API server of Kubernetes for tests, with a kubelet that runs Jobs as processes and a controller that rolls Deployments out.
 
-It is a double because no API server is to be had as an ordinary package: PyPI and Debian carry clients (kubectl, libraries), and
-etcd without what stands before it; the real one is a program of Go that is built from its sources, or comes in images that want a
-container engine. What it takes and gives is checked against Kubernetes' own JSON schemas, every time; what only the real one
-can show (admission, quotas, rights, the managers of single fields of lists) it does not know.
+It starts within a tenth of a second, and needs neither Go nor the quarter of an hour in which the real one is built: `make test`
+runs on it, `make test-all` runs the same tests on the real one as well (`kubernetes_real.py`), which shows where it differs. What
+it takes and gives is checked against Kubernetes' own JSON schemas, every time; what only the real one can show (admission,
+quotas, rights, conflicts of field managers) it does not know.
 
-Tests tell it to fail: see `Faults`.
+Tests tell it to fail: see `tests.cluster.faults`.
 """
 
 import asyncio
@@ -479,11 +479,15 @@ class Double:
         if "deletionTimestamp" in self.store.one("jobs", name)["metadata"]:
             self.store.put("jobs", self.store.one("jobs", name), "DELETED")
             return
-        kind, counts = ("Complete", {"succeeded": 1}) if code == 0 else ("Failed", {"failed": 1})
-        why = (
-            {}
-            if code == 0
-            else {"reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}
-        )
-        condition = {"type": kind, "status": "True", "lastTransitionTime": now(), "lastProbeTime": now(), **why}
-        self.store.change("jobs", name, status={"startTime": now(), "conditions": [condition], **counts})
+        if code == 0:
+            first, last, counts = "SuccessCriteriaMet", "Complete", {"succeeded": 1}
+            why = {"reason": "CompletionsReached", "message": "Reached expected number of succeeded pods"}
+        else:
+            first, last, counts = "FailureTarget", "Failed", {"failed": 1}
+            why = {"reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}
+        conditions: list[Object] = []
+        for kind in (first, last):  # the first as soon as it is decided, the last when all pods have ended
+            conditions.append(
+                {"type": kind, "status": "True", "lastTransitionTime": now(), "lastProbeTime": now(), **why}
+            )
+            self.store.change("jobs", name, status={"startTime": now(), "conditions": list(conditions), **counts})

@@ -16,7 +16,7 @@ from tests.cluster.background import Background
 from tests.cluster.containers import start
 from tests.cluster.faults import Faults
 from tests.cluster.kubelet import Kubelet
-from tests.cluster.namespaces import remove
+from tests.cluster.namespaces import make, remove
 from tests.cluster.proxy import Proxy
 from tests.cluster.server import Server
 from tests.cluster.waiting import eventually
@@ -48,7 +48,7 @@ class Real:
         self._proxy = Proxy(server, self._background)
         self._proxy.start()
         self.manifests = template(CHART, "--set", "jobs.executor=kubernetes")
-        self.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": _STRICT}})
+        make(self.api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": _STRICT}})
         for manifest in of_kind(self.manifests, "ServiceAccount", "Role", "RoleBinding"):
             self.api.apply(manifest, NAMESPACE, _HELM)
         authorities = path("configmaps", NAMESPACE, "kube-root-ca.crt")

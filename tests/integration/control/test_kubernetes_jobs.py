@@ -300,7 +300,9 @@ async def test_run_that_is_stopped_takes_its_job_along(
     assert cluster.processes[name].poll() is not None
 
 
-@pytest.mark.parametrize("fault", [Faults(away=True), Faults(status=503), Faults(status=403)], ids=str)
+@pytest.mark.parametrize(
+    "fault", [Faults(away=True), Faults(status=503), Faults(status=429), Faults(status=403)], ids=str
+)
 async def test_outage_of_the_api_server_loses_nothing_and_leaves_the_leader_in_office(
     http: httpx.AsyncClient, client: ControlClient, cluster: Cluster, table: Any, tmp_path: Path, *, fault: Faults
 ) -> None:
