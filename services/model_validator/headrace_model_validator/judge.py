@@ -1,7 +1,8 @@
 """Whether a candidate is good enough. Pure.
 
 Every figure has its interval; a bound is broken when the whole interval is beyond it. So what a few samples may show by chance
-rejects nothing, and what they show beyond doubt does.
+rejects nothing, and what they show beyond doubt does. Figures of a handful of positives, users or requests have no interval worth
+the name (a bootstrap over one positive draws it again or not at all), so they tell nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,9 @@ from headrace_model_validator.quality import (
 _Measure: TypeAlias = Callable[[NDArray[np.intp], float, int], Interval | None]
 
 _HELD_OUT: Final = "held-out samples"
+#: Fewer of these tell nothing: positives and negatives of an AUC, positives of a calibration, users of the AUC within them,
+#: requests of an NDCG.
+_LEAST: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,22 @@ class Figures:
 def figures(scores: Floats, samples: HeldOut) -> Figures:
     """Of all samples."""
     labels = samples.labels
+    users, _, _ = user_aucs(scores, labels, samples.users)
+    requests, _ = request_ndcgs(scores, labels, samples.requests)
     return Figures(
         len(samples),
-        auc(scores, labels),
+        auc(scores, labels) if _ranks(labels) else None,
         float(losses(scores, labels).mean()) if len(samples) else 0.0,
-        calibration(scores, labels),
-        grouped_auc(scores, labels, samples.users),
-        ndcg(scores, labels, samples.requests),
+        calibration(scores, labels) if labels.sum() >= _LEAST else None,
+        grouped_auc(scores, labels, samples.users) if len(users) >= _LEAST else None,
+        ndcg(scores, labels, samples.requests) if len(requests) >= _LEAST else None,
     )
+
+
+def _ranks(labels: Floats) -> bool:
+    """Whether there is enough of both labels for an AUC."""
+    positives = labels.sum()
+    return bool(min(positives, len(labels) - positives) >= _LEAST)
 
 
 def intervals(scores: Floats, samples: HeldOut, confidence: float, seed: int) -> dict[str, Interval]:
@@ -69,15 +81,15 @@ def intervals(scores: Floats, samples: HeldOut, confidence: float, seed: int) ->
     if not len(samples):
         return found
     found["logloss"] = mean_interval(losses(scores, labels), requests, confidence, seed)
-    if labels.any():
+    if labels.sum() >= _LEAST:
         found["calibration"] = ratio_interval(scores, labels, requests, confidence, seed)
-        if not labels.all():
-            found["auc"] = auc_interval([scores], labels, requests, confidence, seed)
+    if _ranks(labels):
+        found["auc"] = auc_interval([scores], labels, requests, confidence, seed)
     users, values, counts = user_aucs(scores, labels, samples.users)
-    if len(users):
+    if len(users) >= _LEAST:
         found["gauc"] = ratio_interval(values * counts, counts, users, confidence, seed)
     told, values = request_ndcgs(scores, labels, requests)
-    if len(told):
+    if len(told) >= _LEAST:
         found["ndcg"] = mean_interval(values, told, confidence, seed)
     return found
 
@@ -89,13 +101,18 @@ def progressive(metrics: Mapping[str, Any]) -> Figures:
         value = metrics.get(name)
         return float(value) if isinstance(value, int | float) else None
 
-    return Figures(int(number("count") or 0), number("auc"), number("logloss") or 0.0, number("calibration"))
+    count, positives = int(number("count") or 0), int(number("positives") or 0)
+    told = positives >= _LEAST or not positives  # without a number the figures stand by themselves
+    ranked = told and count - positives >= _LEAST
+    return Figures(
+        count, number("auc") if ranked else None, number("logloss") or 0.0, number("calibration") if told else None
+    )
 
 
 def progressive_intervals(metrics: Mapping[str, Any], confidence: float) -> dict[str, Interval]:
-    """Of those of the trainer's figures whose uncertainty their counts tell; none without both labels."""
+    """Of those of the trainer's figures whose uncertainty their counts tell; none without enough of both labels."""
     told, positives = progressive(metrics), int(metrics.get("positives") or 0)
-    if told.auc is None or told.calibration is None or not 0 < positives < told.count:
+    if told.auc is None or told.calibration is None or not positives:
         return {}
     area, calibrated = binomial_intervals(told.auc, told.calibration, told.count, positives, confidence)
     return {"auc": area, "calibration": calibrated}
@@ -176,19 +193,20 @@ def _changes(
         return mean_interval(increase[at], requests[at], confidence, seed)
 
     def of_auc(at: NDArray[np.intp], confidence: float, seed: int) -> Interval | None:
-        if not labels[at].any() or labels[at].all():
+        if not _ranks(labels[at]):
             return None
         return auc_interval([deployed[at], candidate[at]], labels[at], requests[at], confidence, seed)
 
     def of_gauc(at: NDArray[np.intp], confidence: float, seed: int) -> Interval | None:
         users, mine, counts = user_aucs(candidate[at], labels[at], samples.users[at])
         _, theirs, _ = user_aucs(deployed[at], labels[at], samples.users[at])
-        return ratio_interval((theirs - mine) * counts, counts, users, confidence, seed) if len(users) else None
+        enough = len(users) >= _LEAST
+        return ratio_interval((theirs - mine) * counts, counts, users, confidence, seed) if enough else None
 
     def of_ndcg(at: NDArray[np.intp], confidence: float, seed: int) -> Interval | None:
         told, mine = request_ndcgs(candidate[at], labels[at], requests[at])
         _, theirs = request_ndcgs(deployed[at], labels[at], requests[at])
-        return mean_interval(theirs - mine, told, confidence, seed) if len(told) else None
+        return mean_interval(theirs - mine, told, confidence, seed) if len(told) >= _LEAST else None
 
     return {
         "logloss_increase": (wanted.max_logloss_increase, of_logloss),

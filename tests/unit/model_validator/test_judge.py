@@ -5,7 +5,17 @@ import pytest
 from headrace_core.definitions.models import Validation
 from headrace_model_validator.findings import Finding, failures, verdict
 from headrace_model_validator.held_out import HeldOut, settled
-from headrace_model_validator.judge import Evidence, Figures, absolute, change, changes, intervals, paired, quality
+from headrace_model_validator.judge import (
+    Evidence,
+    Figures,
+    absolute,
+    change,
+    changes,
+    figures,
+    intervals,
+    paired,
+    quality,
+)
 from headrace_model_validator.pairs import Pairs
 from headrace_model_validator.quality import Interval
 from numpy.typing import NDArray
@@ -40,7 +50,7 @@ def labels_of(n: int, rate: float) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("figures", "failed"),
+    ("found", "failed"),
     [
         (Figures(100, 0.6, 0.6, 0.5), []),
         (Figures(100, 0.59, 0.6, 0.5), ["auc"]),
@@ -52,8 +62,8 @@ def labels_of(n: int, rate: float) -> NDArray[np.float64]:
         (Figures(99, 0.1, 9.0, 9.0), []),
     ],
 )
-def test_absolute_thresholds(figures: Figures, failed: list[str]) -> None:
-    assert [f.check for f in failures(list(absolute(figures, "samples", WANTED)))] == failed
+def test_absolute_thresholds(found: Figures, failed: list[str]) -> None:
+    assert [f.check for f in failures(list(absolute(found, "samples", WANTED)))] == failed
 
 
 def test_increase_within_the_bound_passes_and_above_it_fails() -> None:
@@ -183,6 +193,38 @@ def test_intervals_are_of_all_that_the_samples_tell() -> None:
     assert intervals(scores, held_out(both, 2), 0.95, 1).keys() == {"logloss", "calibration", "auc", "gauc", "ndcg"}
     assert intervals(scores, held_out(np.zeros(200), 2), 0.95, 1).keys() == {"logloss"}
     assert intervals(np.zeros(0), held_out(np.zeros(0)), 0.95, 1) == {}
+
+
+@pytest.mark.parametrize(
+    ("positives", "told"), [(1, {"logloss"}), (9, {"logloss"}), (10, {"logloss", "calibration", "auc", "gauc", "ndcg"})]
+)
+def test_a_handful_of_positives_tells_nothing_of_ranks(positives: int, told: set[str]) -> None:
+    labels = np.zeros(600)
+    labels[: 60 * positives : 60] = 1.0  # one a request
+    scores = np.where(labels > 0, 0.01, 0.02)  # each positive below every negative
+    samples = held_out(labels, 60)
+
+    wanted = Validation(
+        min_samples=100, max_logloss=0.6, min_auc=0.6, min_gauc=0.6, min_ndcg=0.6, calibration=(0.5, 2.0)
+    )
+
+    found = list(absolute(figures(scores, samples), "samples", wanted, intervals(scores, samples, 0.95, 1)))
+
+    assert intervals(scores, samples, 0.95, 1).keys() == told
+    assert {f.check for f in found} == told
+    assert {f.check for f in failures(found)} == told & {"auc", "gauc", "ndcg"}
+    changed = changes(scores, 1 - scores, samples, Validation(), 1)
+    assert ("auc_decrease" in changed) == ("auc" in told)
+    assert ("gauc_decrease" in changed) == ("gauc" in told)
+    assert ("ndcg_decrease" in changed) == ("ndcg" in told)
+
+
+def test_a_handful_of_positives_that_the_trainer_saw_tells_nothing_of_ranks() -> None:
+    told = {"count": 2_000, "positives": 9, "auc": 0.1, "logloss": 0.03, "calibration": 7.0}
+
+    found, _ = quality(evidence(np.zeros(0), 0.3, told), WANTED, 1, base=True)
+
+    assert {f.check: f.passed for f in found} == {"logloss": True}
 
 
 def test_pairs_tell_the_increase_over_what_was_served_and_what_has_no_pair() -> None:
