@@ -198,6 +198,15 @@ def test_model_server_finds_what_it_served() -> None:
     assert workload["spec"]["serviceName"] in {m["metadata"]["name"] for m in of_kind(rendered()["default"], "Service")}
 
 
+@pytest.mark.parametrize("values", sorted(set(VALUES) - {"tensorflow-serving"}))
+def test_model_server_asks_for_what_gateways_ask_it_for(values: str) -> None:
+    given = {name: environment(containers(workload)[0]) for name, workload in workloads(rendered()[values])}
+
+    assert given["model-server"]["HEADRACE_MODEL_SERVER_FOLLOWS"] == given["gateway"]["HEADRACE_MODEL"]
+    assert given["model-server"]["HEADRACE_CONTROL"] == given["gateway"]["HEADRACE_CONTROL"]
+    assert given["model-server"]["HEADRACE_MODELS"] == given["model-validator"]["HEADRACE_MODELS"]
+
+
 def test_models_and_topics_outlive_an_uninstall() -> None:
     claim = named(rendered()["default"], "PersistentVolumeClaim", "headrace-models")
 

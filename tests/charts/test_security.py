@@ -160,7 +160,10 @@ def secret_files(workload: Manifest) -> set[str]:
     ("secret", "holders"),
     [
         ("headrace-api-keys", {"gateway", "control-plane"}),
-        ("headrace-api-key", {"gateway", "control-plane", "sample-joiner", "trainer", "model-validator", "run"}),
+        (
+            "headrace-api-key",
+            {"gateway", "control-plane", "sample-joiner", "trainer", "model-validator", "model-server", "run"},
+        ),
     ],
 )
 def test_keys_are_where_calls_are_taken_or_made(secret: str, holders: set[str]) -> None:

@@ -119,10 +119,11 @@ model-validator:
 {{- if eq .Values.modelServer.kind "headrace" }}
 model-server:
   key: modelServer
-  # A pod that is replaced finds what it served, loads it, and only then is ready.
+  # A pod that is replaced finds what it served, asks what is deployed, loads both, and only then is ready.
   kind: StatefulSet
   ports: {grpc: 8500, metrics: 9100}
   probes: metrics
+  caller: true
   secrets: []
   models: read
   state: {setting: HEADRACE_MODEL_SERVER_STATE, path: /var/lib/headrace/model-server}
@@ -132,6 +133,8 @@ model-server:
   env:
     HEADRACE_MODEL_SERVER_HOST: 0.0.0.0
     HEADRACE_MODEL_SERVER_PORT: "8500"
+    HEADRACE_CONTROL: {{ $control }}
+    HEADRACE_MODEL_SERVER_FOLLOWS: {{ .Values.models.serving | quote }}
 {{- end }}
 {{- end -}}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from google.protobuf import text_format
-from headrace_core.serving.messages import ModelConfig, ModelServerConfig
+from headrace_core.serving.messages import ModelConfig, ModelServerConfig, SpecificVersions, VersionPolicy
 
 from headrace_model_server.artifact import versions_in
 from headrace_model_server.errors import InvalidError
@@ -79,6 +79,49 @@ def _model(told: ModelConfig) -> AspiredModel:
             return AspiredModel(told.base_path, labels=labels)
         case _:
             return AspiredModel(told.base_path, newest=policy.latest.num_versions or 1, labels=labels)
+
+
+def with_version(config: ModelServerConfig, name: str, version: int, base_path: str) -> ModelServerConfig:
+    """A configuration with a version more; one by which the versions follow the folder is left to do so.
+
+    Args:
+        config: stays as it is.
+        name: of the model.
+        version: to be served as well.
+        base_path: of the model, where the configuration does not have it.
+    """
+    whole = ModelServerConfig()
+    whole.CopyFrom(config)
+    for told in whole.model_config_list.config:
+        if told.name == name:
+            policy = told.model_version_policy
+            if policy.WhichOneof("policy_choice") == "specific" and version not in policy.specific.versions:
+                policy.specific.versions.append(version)
+            return whole
+    policy = VersionPolicy(specific=SpecificVersions(versions=[version]))
+    told = ModelConfig(name=name, base_path=base_path, model_platform="tensorflow", model_version_policy=policy)
+    whole.model_config_list.config.append(told)
+    return whole
+
+
+def without_older(config: ModelServerConfig, name: str, version: int) -> ModelServerConfig:
+    """A configuration without those versions of a model that are named and older than one."""
+    whole = ModelServerConfig()
+    for told in config.model_config_list.config:
+        policy = told.model_version_policy
+        if told.name == name and policy.WhichOneof("policy_choice") == "specific":
+            left = [v for v in policy.specific.versions if v >= version]
+            if not left:
+                continue
+            kept = ModelConfig()
+            kept.CopyFrom(told)
+            kept.model_version_policy.specific.versions[:] = left
+            for label in [label for label, v in told.version_labels.items() if v < version]:
+                del kept.version_labels[label]
+            whole.model_config_list.config.append(kept)
+        else:
+            whole.model_config_list.config.append(told)
+    return whole
 
 
 class StateFile:

@@ -1,7 +1,6 @@
 """TensorFlow Serving's gRPC services."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -27,7 +26,7 @@ from headrace_core.serving.messages import (
 )
 from headrace_core.telemetry import REQUEST_SECONDS
 
-from headrace_model_server.aspired import StateFile, aspired_models
+from headrace_model_server.aspirations import Aspirations
 from headrace_model_server.errors import InvalidError, ServeError
 from headrace_model_server.library import Library
 
@@ -41,12 +40,11 @@ class Service:
 
     Args:
         library: of what is loaded.
-        state: where a new configuration is kept.
+        aspirations: told of a new configuration.
     """
 
-    def __init__(self, library: Library, state: StateFile) -> None:
-        self._library, self._state = library, state
-        self._reloading = threading.Lock()
+    def __init__(self, library: Library, aspirations: Aspirations) -> None:
+        self._library, self._aspirations = library, aspirations
 
     def predict(self, request: PredictRequest) -> PredictResponse:
         """Scores."""
@@ -81,10 +79,7 @@ class Service:
 
     def reload(self, request: ReloadConfigRequest) -> ReloadConfigResponse:
         """Serve what is told from now on; loading goes on after the answer."""
-        wanted = aspired_models(request.config)
-        with self._reloading:
-            self._library.aspire(wanted)
-            self._state.write(request.config)
+        self._aspirations.told(request.config)
         return ReloadConfigResponse(status=Status())
 
 

@@ -4,11 +4,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from headrace_core.settings import ModelsSettings, TelemetrySettings
+from headrace_core.settings import ControlSettings, ModelsSettings, TelemetrySettings
 from pydantic import Field
 
 
-class ModelServerSettings(ModelsSettings, TelemetrySettings):
+class ModelServerSettings(ControlSettings, ModelsSettings, TelemetrySettings):
     """What the model server is told from outside."""
 
     model_server_host: str = Field(default="127.0.0.1", description="Address to listen on.")
@@ -25,6 +25,11 @@ class ModelServerSettings(ModelsSettings, TelemetrySettings):
     model_server_state: Path = Field(
         default=Path(tempfile.gettempdir()) / "headrace-model-server",
         description="Folder for what is to be served after a restart, and for copies of artifacts that are not on a disk.",
+    )
+    model_server_follows: str = Field(
+        default="",
+        description="Model whose deployed version, by the control plane, is loaded without being told, and before the server is "
+        "ready; empty: what calls tell is all that is served.",
     )
 
     @property

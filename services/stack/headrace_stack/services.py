@@ -10,6 +10,7 @@ from typing import Final
 
 import httpx
 from headrace_core.control.bearer import BearerAuth
+from headrace_core.settings import ServingSettings
 from headrace_core.workflow import WorkflowError, compile_file
 
 from headrace_stack.layout import Layout, StackError, checkout
@@ -92,6 +93,10 @@ def settings(layout: Layout, profile: str, where: Mapping[str, str], environment
         "HEADRACE_PROCESS_MANAGER": f"ipc://{layout.sockets}/control.sock",
         "HEADRACE_CONSOLE_TARGETS": str(layout.stack_file),
     }
+    if "control" in where:
+        own["HEADRACE_MODEL_SERVER_FOLLOWS"] = given.get(
+            "HEADRACE_MODEL", ServingSettings.model_fields["model"].default
+        )
     return own | PROFILES[profile] | given | stores
 
 

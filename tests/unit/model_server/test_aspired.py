@@ -10,7 +10,7 @@ from headrace_core.serving.messages import (
     SpecificVersions,
     VersionPolicy,
 )
-from headrace_model_server.aspired import StateFile, aspired_models
+from headrace_model_server.aspired import StateFile, aspired_models, with_version, without_older
 from headrace_model_server.errors import InvalidError
 
 
@@ -72,3 +72,43 @@ def test_broken_state_is_told_with_its_file(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidError, match=file.name):
         StateFile(tmp_path).read()
+
+
+def specific(*versions: int, **told: object) -> ModelConfig:
+    return a_model(VersionPolicy(specific=SpecificVersions(versions=versions)), **told)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (a_config(), {"ctr": (4,)}),
+        (a_config(specific(3)), {"ctr": (3, 4)}),
+        (a_config(specific(4)), {"ctr": (4,)}),
+        (a_config(specific(5, name="other")), {"other": (5,), "ctr": (4,)}),
+        (a_config(a_model(VersionPolicy(latest=LatestVersions(num_versions=2)))), {"ctr": None}),
+    ],
+)
+def test_version_more(before: ModelServerConfig, after: dict[str, tuple[int, ...] | None]) -> None:
+    kept = before.SerializeToString(deterministic=True)
+
+    whole = with_version(before, "ctr", 4, "/m/ctr")
+
+    assert {name: model.versions for name, model in aspired_models(whole).items()} == after
+    assert before.SerializeToString(deterministic=True) == kept
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (a_config(specific(3)), {}),
+        (a_config(specific(3, 4, 5)), {"ctr": (4, 5)}),
+        (a_config(specific(3, name="ctr.candidate")), {"ctr.candidate": (3,)}),
+        (a_config(specific(3, 4, version_labels={"old": 3, "stable": 4})), {"ctr": (4,)}),
+    ],
+)
+def test_versions_before_the_deployed_one_are_left_out(
+    before: ModelServerConfig, after: dict[str, tuple[int, ...]]
+) -> None:
+    left = aspired_models(without_older(before, "ctr", 4))
+
+    assert {name: model.versions for name, model in left.items()} == after
