@@ -391,6 +391,8 @@ class Double:
             raise RefusalError(415, "UnsupportedMediaType", "only server-side apply is known here")
         if (fields.get("apiVersion"), fields.get("kind")) != KINDS[what] or fields["metadata"].get("name") != name:
             raise RefusalError(400, "BadRequest", "apiVersion, kind and metadata.name must be told")
+        if (what, name) not in self.store.objects:
+            raise RefusalError(403, "Forbidden", f'{what} "{name}" is forbidden: it would be created')
         done = self.store.apply(what, name, request.query_params["fieldManager"], fields)
         self._react(what, name)
         return done

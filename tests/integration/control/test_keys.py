@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -40,18 +41,31 @@ PAGES: Final = ("/", "/models", "/workflows", "/events")
 
 @pytest.fixture(scope="module")
 def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of keys as a mounted secret, and the key of our own services beside it."""
+    """A folder of keys as a mounted secret, the key of our own services beside it, and what signs the sessions."""
     folder = tmp_path_factory.mktemp("secret")
     (folder / "keys").mkdir()
+    (folder / "files").mkdir()
+    (folder / "files" / "HEADRACE_CONSOLE_SECRET").write_text(secrets.token_urlsafe(48), encoding="ascii")
     replace(folder / "keys" / "all", LINES)
     replace(folder / "own", [KEYS["admin"]])
     return folder
 
 
 @pytest.fixture(scope="module")
-def guarded(make_control: MakeControl, secret: Path) -> ControlPlane:
+def guarded(make_guarded: Callable[[], ControlPlane]) -> ControlPlane:
     """A control plane with keys that logs all it can."""
+    return make_guarded()
+
+
+@pytest.fixture(scope="module")
+def make_guarded(make_control: MakeControl, secret: Path) -> Callable[[], ControlPlane]:
+    """Replicas of it."""
+    return lambda: started(make_control, secret)
+
+
+def started(make_control: MakeControl, secret: Path) -> ControlPlane:
     control = make_control(
+        HEADRACE_SECRETS_DIR=str(secret / "files"),
         HEADRACE_API_KEYS_FILE=str(secret / "keys"), HEADRACE_API_KEY_FILE=str(secret / "own"),
         HEADRACE_LOG_LEVEL="DEBUG", HEADRACE_CONTROL_HOST="0.0.0.0", HEADRACE_BODY_TIMEOUT_MS="500",
         HEADRACE_HEAD_TIMEOUT_MS="500",
@@ -196,6 +210,24 @@ async def test_session_opens_the_pages_and_not_the_api(anyone: httpx.AsyncClient
         assert str(await socket.recv()).startswith("0{")
     await anyone.post("/logout")
     assert (await anyone.get("/")).status_code == 303
+
+
+async def test_session_of_one_replica_is_good_at_another(
+    anyone: httpx.AsyncClient, make_guarded: Callable[[], ControlPlane]
+) -> None:
+    other = await asyncio.to_thread(make_guarded)
+    cookie = (await anyone.post("/login", data={"key": KEYS["admin"]})).headers["set-cookie"].split(";")[0]
+
+    async with httpx.AsyncClient(base_url=other.url, timeout=60, headers={"cookie": cookie}) as client:
+        answers = [(await client.get(page)).status_code for page in PAGES]
+    async with connect(
+        f"ws://127.0.0.1:{other.port}/_nicegui_ws/socket.io/?EIO=4&transport=websocket",
+        additional_headers={"Cookie": cookie},
+    ) as socket:
+        greeted = str(await socket.recv())
+
+    assert answers == [200] * len(PAGES)
+    assert greeted.startswith("0{")
 
 
 async def test_cookie_behind_tls_is_secure(anyone: httpx.AsyncClient) -> None:

@@ -240,6 +240,27 @@ async def test_fields_that_the_control_plane_sets_are_told_as_its_own(
     cluster.api.apply(trainer, NAMESPACE, "helm", force=False)  # what is the same is nobody's conflict
 
 
+async def test_service_that_the_account_has_no_right_to_fails_its_run_with_the_servers_words(
+    client: ControlClient, http: httpx.AsyncClient, cluster: Real
+) -> None:
+    gateway = named(cluster.manifests, "Deployment", "headrace-gateway")
+    gateway["spec"] |= {"replicas": 1, "progressDeadlineSeconds": 1}
+    cluster.add("deployments", gateway)
+    with Workflow("foreign") as flow:
+        StreamTask("t", service="gateway").restart_on(event("restart-gateway"))
+    await upload(http, flow)
+
+    await client.append("restart-gateway", "1")
+
+    async def failed() -> str:
+        runs = await client.runs(workflow="foreign", task="t", limit=1)
+        return runs[0].error if runs and runs[0].status == "FAILED" else ""
+
+    error = await eventually(failed, "it failed")
+    assert error.startswith("Kubernetes refused: PATCH ")
+    assert 'deployments.apps "headrace-gateway" is forbidden' in error
+
+
 async def test_refusal_of_the_server_is_told_in_its_words(cluster: Real) -> None:
     api = KubernetesApi(cluster.server.url, cluster.account)
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": {"template": {"spec": {}}}}

@@ -31,7 +31,15 @@ _LONGEST_PAUSE_SECONDS: Final = 15.0
 
 
 class ApiAwayError(Exception):
-    """There is no answer now; what was asked may have been done all the same."""
+    """There is no answer now; what was asked may have been done all the same.
+
+    Attributes:
+        status: of HTTP, where there was an answer that another moment may change; else None.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ApiRefusedError(Exception):
@@ -177,7 +185,7 @@ def _read(answer: httpx.Response, what: str) -> Object:
     except orjson.JSONDecodeError:
         told = {}
     if answer.status_code in _PASSING or answer.status_code >= 500 or not (answer.is_error or told):
-        raise ApiAwayError(f"{what}: {answer.status_code} {told.get('message', '')}")
+        raise ApiAwayError(f"{what}: {answer.status_code} {told.get('message', '')}", answer.status_code)
     if answer.is_error:
         raise ApiRefusedError(answer.status_code, told.get("reason", ""), told.get("message") or f"{what}: refused")
     return told

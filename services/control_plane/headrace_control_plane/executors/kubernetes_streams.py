@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from headrace_core.contracts import Millis
 
-from headrace_control_plane.executors.kubernetes_api import ApiRefusedError, KubernetesApi, Pause, Watched
+from headrace_control_plane.executors.kubernetes_api import ApiAwayError, ApiRefusedError, KubernetesApi, Pause, Watched
 from headrace_control_plane.executors.kubernetes_template import INSTANCE, RUN_ID
 from headrace_control_plane.executors.streams import write
 from headrace_control_plane.store import runs
@@ -184,13 +184,22 @@ class DeploymentExecutor:
             return None  # the watch does not know yet what we did
         told = step(run, deployment)
         if isinstance(told, Apply):
-            name = deployment["metadata"]["name"]
-            metadata = {**told.fields.get("metadata", {}), "name": name}
-            partial = {"apiVersion": "apps/v1", "kind": "Deployment", **told.fields, "metadata": metadata}
-            done = await self._api.apply(f"{self._path}/{name}", told.manager, partial)
-            if done["metadata"]["resourceVersion"] != version:
-                self._applied[run["run_id"]] = version
-            return None
+            return await self._apply(run, deployment, told, now)
         if told is None and run["status"] == "STARTING":
             return self._patience.ends(run["run_id"], deployment, now)
         return told
+
+    async def _apply(self, run: Run, deployment: Deployment, told: Apply, now: Millis) -> Outcome | None:
+        name, version = deployment["metadata"]["name"], deployment["metadata"]["resourceVersion"]
+        metadata = {**told.fields.get("metadata", {}), "name": name}
+        partial = {"apiVersion": "apps/v1", "kind": "Deployment", **told.fields, "metadata": metadata}
+        try:
+            done = await self._api.apply(f"{self._path}/{name}", told.manager, partial)
+        except ApiAwayError as away:
+            # A right may be on its way. That of a Deployment that is not for tasks, the gateway's say, never comes.
+            if away.status == 403 and self._patience.ends(run["run_id"], deployment, now):
+                return Outcome("FAILED", f"Kubernetes refused: {away}")
+            raise
+        if done["metadata"]["resourceVersion"] != version:
+            self._applied[run["run_id"]] = version
+        return None
