@@ -25,12 +25,13 @@ DEFAULT = {
     "ServiceAccount/headrace-run",
     "Role/headrace-control-plane",
     "RoleBinding/headrace-control-plane",
+    "Secret/headrace-console-sessions",
 }
 #: What other values add to it (+) and leave out of it (-).
 OTHER: dict[str, tuple[set[str], set[str]]] = {
     "default": (set(), set()),
     "development": (set(), set()),
-    "small": (set(), {"HorizontalPodAutoscaler/headrace-gateway"}),
+    "small": (set(), {"HorizontalPodAutoscaler/headrace-gateway", "Secret/headrace-console-sessions"}),
     "large": (
         {"ScaledObject/headrace-feature-worker", "ScaledObject/headrace-sample-joiner", "ServiceMonitor/headrace"},
         set(),

@@ -1,20 +1,28 @@
 """What a pod may do: nothing that its service does not need."""
 
+import base64
+
 import pytest
 
 from tests.charts.helm import (
+    CHART,
     VALUES,
     Manifest,
     component,
     containers,
     environment,
+    helm,
     job_template,
     named,
     of_kind,
     pod,
     rendered,
+    template,
     workloads,
 )
+from tests.cluster.api import path
+from tests.cluster.namespaces import remove
+from tests.cluster.server import Server
 
 SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "postgresql://", "redis://", "rediss://")
 #: Settings that no variable may hold.
@@ -110,7 +118,7 @@ def test_deployments_that_the_control_plane_may_move_are_those_that_there_are() 
 def test_no_secret_is_in_what_everyone_may_read(values: str) -> None:
     manifests = rendered()[values]
 
-    assert not of_kind(manifests, "Secret")
+    assert [m["metadata"]["name"] for m in of_kind(manifests, "Secret")] == made_secrets(values, manifests)
     for manifest in of_kind(manifests, "ConfigMap"):
         if "-dashboard-" in manifest["metadata"]["name"]:
             continue
@@ -119,6 +127,65 @@ def test_no_secret_is_in_what_everyone_may_read(values: str) -> None:
             # The template names volumes of secrets, the files with a key or a password, and that no token is mounted.
             named = {"secret", "token", "api_key", "password"} if key == "job-template.yaml" else set()
             assert not set(found) - named, key
+
+
+def made_secrets(values: str, manifests: list[Manifest]) -> list[str]:
+    """What signs the console's sessions, where no secret is named: all that the chart makes."""
+    name = next(m["metadata"]["name"] for m in of_kind(manifests, "Deployment") if component(m) == "control-plane")
+    return [] if values == "small" else [f"{name.removesuffix('-control-plane')}-console-sessions"]
+
+
+def console_secret(manifests: list[Manifest]) -> tuple[str, str]:
+    """Name and key of what signs the sessions, as the control plane's pods have it."""
+    plane = next(workload for name, workload in workloads(manifests) if name == "control-plane")
+    sources = [s["secret"] for v in pod(plane)["volumes"] for s in v.get("projected", {}).get("sources", [])]
+    return next((s["name"], i["key"]) for s in sources for i in s["items"] if i["path"] == "HEADRACE_CONSOLE_SECRET")
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_replicas_of_the_console_share_a_long_secret(values: str) -> None:
+    manifests = rendered()[values]
+    name, key = console_secret(manifests)
+
+    made = {m["metadata"]["name"]: m["data"] for m in of_kind(manifests, "Secret")}
+
+    if values == "small":
+        assert (name, key) == ("headrace-dev-stores", "console")
+    else:
+        assert len(base64.b64decode(made[name][key])) == 64
+
+
+def test_console_secret_that_exists_is_taken_and_none_is_made() -> None:
+    manifests = template(CHART, "--set", "consoleSecret.existingSecret=ours,consoleSecret.key=signs")
+
+    assert console_secret(manifests) == ("ours", "signs")
+    assert not of_kind(manifests, "Secret")
+
+
+def test_console_secret_stays_through_upgrades(kubernetes: Server) -> None:
+    """A real API server keeps the release; no pod is needed for it."""
+    with kubernetes.api() as api:
+        at = ["--kubeconfig", str(kubernetes.kubeconfig), "--namespace", "console"]
+
+        def signs() -> dict[str, str]:
+            told: dict[str, str] = api.call("GET", path("secrets", "console", "headrace-console-sessions"))["data"]
+            return told
+
+        try:
+            run(*at, "install", "headrace", str(CHART), "--no-hooks", "--create-namespace")
+            first = signs()
+            run(*at, "upgrade", "headrace", str(CHART), "--no-hooks", "--set", "controlPlane.replicas=3")
+            second = signs()
+        finally:
+            remove(api, "console")
+
+    assert first == second
+    assert len(base64.b64decode(first["secret"])) == 64
+
+
+def run(*arguments: str) -> None:
+    done = helm(*arguments)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("values", VALUES)

@@ -42,6 +42,11 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 {{- end -}}
 
+{{- /* What signs the console's sessions: a secret that exists, or the one that the chart makes. */ -}}
+{{- define "headrace.console-secret" -}}
+{{- default (printf "%s-console-sessions" (include "headrace.fullname" .)) .Values.consoleSecret.existingSecret -}}
+{{- end -}}
+
 {{- /* A value of the environment: big whole numbers stay whole. */ -}}
 {{- define "headrace.text" -}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}

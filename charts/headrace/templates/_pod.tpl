@@ -103,7 +103,7 @@ projected:
 {{- range .secrets }}
 {{- $given := get $.root.Values . }}
     - secret:
-        name: {{ $given.existingSecret | quote }}
+        name: {{ ternary (include "headrace.console-secret" $.root) $given.existingSecret (eq . "consoleSecret") | quote }}
         items:
           - key: {{ $given.key | quote }}
             path: {{ printf "HEADRACE_%s" (snakecase .) | upper }}
