@@ -20,6 +20,19 @@ settings.register_profile("headrace", deadline=None, suppress_health_check=[Heal
 settings.load_profile("headrace")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` must not wait for Kubernetes to be built: tests on it are long.
+
+    Raises:
+        UsageError: with those that are not marked so.
+    """
+    short = [
+        i.nodeid for i in items if "kubernetes" in getattr(i, "fixturenames", ()) and not i.get_closest_marker("long")
+    ]
+    if short:
+        raise pytest.UsageError(f"tests on a real API server lack the mark long: {', '.join(short)}")
+
+
 @dataclass(frozen=True)
 class Stores:
     """Kafka, PostgreSQL and Valkey with migrations and topics applied.

@@ -11,7 +11,6 @@ from tests.charts.helm import (
     component,
     containers,
     environment,
-    helm,
     job_template,
     named,
     of_kind,
@@ -20,9 +19,6 @@ from tests.charts.helm import (
     template,
     workloads,
 )
-from tests.cluster.api import path
-from tests.cluster.namespaces import remove
-from tests.cluster.server import Server
 
 SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "postgresql://", "redis://", "rediss://")
 #: Settings that no variable may hold.
@@ -160,32 +156,6 @@ def test_console_secret_that_exists_is_taken_and_none_is_made() -> None:
 
     assert console_secret(manifests) == ("ours", "signs")
     assert not of_kind(manifests, "Secret")
-
-
-def test_console_secret_stays_through_upgrades(kubernetes: Server) -> None:
-    """A real API server keeps the release; no pod is needed for it."""
-    with kubernetes.api() as api:
-        at = ["--kubeconfig", str(kubernetes.kubeconfig), "--namespace", "console"]
-
-        def signs() -> dict[str, str]:
-            told: dict[str, str] = api.call("GET", path("secrets", "console", "headrace-console-sessions"))["data"]
-            return told
-
-        try:
-            run(*at, "install", "headrace", str(CHART), "--no-hooks", "--create-namespace")
-            first = signs()
-            run(*at, "upgrade", "headrace", str(CHART), "--no-hooks", "--set", "controlPlane.replicas=3")
-            second = signs()
-        finally:
-            remove(api, "console")
-
-    assert first == second
-    assert len(base64.b64decode(first["secret"])) == 64
-
-
-def run(*arguments: str) -> None:
-    done = helm(*arguments)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("values", VALUES)

@@ -1,5 +1,8 @@
 """The commands of the pages on operations, run as they stand on a real API server."""
 
+import base64
+import json
+
 import pytest
 
 from tests.charts.helm import ROOT
@@ -74,6 +77,43 @@ def test_upgrade_runs_the_hook_and_rollback_brings_the_version_before(there: Ins
     assert (upgraded[0]["HEADRACE_MAX_EVENT_AGE"], upgraded[1]) == ("14d", 3)
     assert "HEADRACE_MAX_EVENT_AGE" not in gateway(there)
     assert replicas(there)["headrace-sample-joiner"] == 2
+
+
+def sessions(there: Installation) -> str:
+    """What signs the console's sessions, as it is stored."""
+    (text,) = there.one("secrets", "headrace-console-sessions")["data"].values()
+    return str(text)
+
+
+def test_secret_of_the_console_is_made_once_and_kept(there: Installation) -> None:
+    install(there)
+    made = sessions(there)
+    (upgrade,) = commands(documented.UPGRADE)
+
+    there.run(upgrade)
+    upgraded = sessions(there)
+    there.run("helm rollback headrace")
+    rolled_back = sessions(there)
+    there.run("kubectl -n headrace delete secret headrace-console-sessions")
+    there.run(upgrade)
+
+    assert made == upgraded == rolled_back
+    assert len(made) > 60
+    assert sessions(there) != made
+
+
+def test_secret_of_the_console_that_was_replaced_stays_so(there: Installation) -> None:
+    install(there)
+    (upgrade,) = commands(documented.UPGRADE)
+    replaced = base64.b64encode(b"another long text, of whoever looks after it").decode()
+    change = json.dumps({"data": {"secret": replaced}})
+
+    there.run(f"kubectl -n headrace patch secret headrace-console-sessions -p '{change}'")
+    there.run(upgrade)
+    upgraded = sessions(there)
+    there.run("helm rollback headrace")
+
+    assert upgraded == sessions(there) == replaced
 
 
 def test_release_whose_hook_fails_stays_as_it_was(there: Installation) -> None:
@@ -178,7 +218,9 @@ def test_removal_leaves_what_the_page_names(there: Installation) -> None:
     eventually(lambda: not there.all("pods"), "all pods are gone")
     kinds = "all,cm,secret,sa,role,rolebinding,pvc,netpol,pdb,hpa"
     left = there.run(f"kubectl get {kinds} -l app.kubernetes.io/instance=headrace -o name").split()
-    assert sorted(left) == ["persistentvolumeclaim/headrace-models", "serviceaccount/headrace-init"]
+    assert sorted(left) == [
+        "persistentvolumeclaim/headrace-models", "secret/headrace-console-sessions", "serviceaccount/headrace-init",
+    ]  # fmt: skip
     assert there.names("persistentvolumeclaims") == {"headrace-models"}
 
 
