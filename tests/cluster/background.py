@@ -39,7 +39,9 @@ class Background:
         async def end() -> list[BaseException | None]:
             for task in self._kept:
                 task.cancel()
-            return await asyncio.gather(*self._kept, return_exceptions=True)
+            ended = await asyncio.gather(*self._kept, return_exceptions=True)
+            await self._loop.shutdown_asyncgens()
+            return ended
 
         results = self.do(end())
         self._loop.call_soon_threadsafe(self._loop.stop)

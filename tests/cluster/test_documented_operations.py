@@ -7,6 +7,7 @@ import pytest
 
 from tests.charts.helm import ROOT
 from tests.cluster import documented
+from tests.cluster.api import path
 from tests.cluster.conftest import MakeInstallation
 from tests.cluster.documented import commands
 from tests.cluster.installation import Installation
@@ -129,6 +130,31 @@ def test_release_whose_hook_fails_stays_as_it_was(there: Installation) -> None:
     assert "headrace-init" in done.stderr
     assert there.one("deployments", "headrace-gateway")["spec"] == before
     assert there.names("jobs") == {"headrace-init"}  # kept for its log
+
+
+def test_upgrade_sets_back_what_was_scaled_by_hand(there: Installation) -> None:
+    install(there)
+    there.run("kubectl scale deployment/headrace-trainer --replicas=0")
+    by_hand = replicas(there)["headrace-trainer"]
+
+    (upgrade,) = commands(documented.UPGRADE)
+    there.run(upgrade)
+
+    assert (by_hand, replicas(there)["headrace-trainer"]) == (0, 1)
+
+
+def test_upgrade_stops_at_replicas_that_an_autoscaler_has_set(there: Installation) -> None:
+    install(there)
+    scale = f"{path('deployments', there.namespace, 'headrace-sample-joiner')}/scale"
+    there.api.call("PUT", scale, there.api.call("GET", scale) | {"spec": {"replicas": 5}})
+
+    (upgrade,) = commands(documented.UPGRADE)
+    stopped = there.tried(upgrade)
+    there.run(f"{upgrade} --force-conflicts")
+
+    assert stopped.returncode != 0
+    assert 'with subresource "scale" using apps/v1: .spec.replicas' in stopped.stderr
+    assert replicas(there)["headrace-sample-joiner"] == 2
 
 
 def test_upgrade_stops_at_replicas_that_the_control_plane_has_set(there: Installation) -> None:
