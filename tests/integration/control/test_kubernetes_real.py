@@ -190,7 +190,8 @@ async def test_job_that_kubernetes_ends_for_its_time_fails_its_run(
         job = await job_of(cluster, run_id)
         return [c["reason"] for c in job["status"].get("conditions", []) if c["type"] == "Failed"]
 
-    assert error == "stopped by SIGTERM"  # it had the time to say so itself
+    of_the_job = f"its Job {name} failed: DeadlineExceeded Job was active longer than specified deadline"
+    assert error in {"stopped by SIGTERM", of_the_job}  # it has the time to say so itself, and may be late
     assert await eventually(reasons, "the Job has failed") == ["DeadlineExceeded"]
 
 
