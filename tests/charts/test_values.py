@@ -1,6 +1,7 @@
 """Values: the schema knows every one, says what is wrong by its name, and takes settings from where they are written."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
@@ -17,6 +18,7 @@ from pydantic import SecretStr
 from tests.charts.helm import (
     CHART,
     DEV_STORES,
+    ROOT,
     VALUES,
     Manifest,
     containers,
@@ -104,6 +106,9 @@ WRONG: Final[tuple[tuple[str, Any, str], ...]] = (
     ("redis.key", "the url", "/redis/key"),
     ("apiKeys.existingSecret", "", "/apiKeys/existingSecret"),
     ("apiKeys.own.key", "my key", "/apiKeys/own/key"),
+    ("consoleSecret.key", "my key", "/consoleSecret/key"),
+    ("consoleSecret.secret", "abc", "secret"),
+    ("workflows.shipped", "yes", "/workflows/shipped"),
     ("models.url", "/var/lib/models", "/models/url"),
     ("models.url", "file:///somewhere/else", "models.url: file:///somewhere/else is no mounted folder"),
     ("models.volume.accessMode", "ReadOnlyMany", "/models/volume/accessMode"),
@@ -247,6 +252,18 @@ def test_every_setting_is_set_in_exactly_one_way(service: str) -> None:
 
     assert not free & by_chart
     assert free | by_chart == set(cls.model_fields) - UNUSED.get(service, set()) - KEYS
+
+
+@pytest.mark.parametrize("shipped", [True, False])
+def test_control_plane_uploads_the_workflows_of_its_image_unless_told_not_to(shipped: bool) -> None:  # noqa: FBT001  # a value
+    manifests = template(CHART, "--set", f"workflows.shipped={str(shipped).lower()}")
+    copied = re.search(r"^COPY definitions/ (\S+)/$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert copied is not None
+
+    told = settings_of(manifests, "control-plane").get("HEADRACE_WORKFLOWS")
+
+    assert told == (f"{copied[1]}/workflows" if shipped else None)
+    assert list((ROOT / "definitions" / "workflows").glob("*.py"))
 
 
 @pytest.mark.parametrize("values", VALUES)

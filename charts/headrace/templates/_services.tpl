@@ -79,6 +79,9 @@ control-plane:
     HEADRACE_CONTROL_HOST: 0.0.0.0
     HEADRACE_CONTROL_PORT: "8090"
     HEADRACE_RUNS: /tmp/runs
+{{- if .Values.workflows.shipped }}
+    HEADRACE_WORKFLOWS: /opt/headrace/definitions/workflows
+{{- end }}
 {{- if eq .Values.jobs.executor "kubernetes" }}
     HEADRACE_EXECUTOR: kubernetes
     HEADRACE_JOB_TEMPLATE: /etc/headrace/job-template.yaml

@@ -14,6 +14,7 @@ from headrace_core.telemetry import configure_logging
 from headrace_core.web.guard import Guard, open_guard
 from headrace_core.web.keys import KeysError
 from headrace_core.web.server import patient_for
+from headrace_core.workflow import WorkflowError
 from pydantic import ValidationError
 
 from headrace_control_plane.essential import DEATHS
@@ -53,6 +54,9 @@ def main() -> None:
         uvloop.run(_serve(settings, guard, listener))
     except ExecutorError as error:
         log.critical("runs can't be carried out: %s", error)
+        sys.exit(2)
+    except WorkflowError as error:
+        log.critical("a shipped workflow is wrong: %s", error)
         sys.exit(2)
     sys.exit(1 if DEATHS else 0)
 

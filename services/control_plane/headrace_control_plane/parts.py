@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from headrace_core.runtime.kafka_clients import idempotent_producer
 
+from headrace_control_plane.essential import essential
 from headrace_control_plane.executors.executor import Executor
 from headrace_control_plane.executors.kubernetes import JobExecutor
 from headrace_control_plane.executors.kubernetes_api import KubernetesApi, nearest
@@ -21,7 +22,9 @@ from headrace_control_plane.notification.relay import Relay
 from headrace_control_plane.scheduler.house import Bounds
 from headrace_control_plane.scheduler.leader import Leader
 from headrace_control_plane.settings import ControlPlaneSettings
+from headrace_control_plane.shipped import documents_in, upload
 from headrace_control_plane.store.database import Pool, open_pool
+from headrace_control_plane.store.workflows import Document
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class Parts:
 
     Attributes:
         closing: closes what executors have open.
+        shipped: workflows that are active from the start.
         stopping: the process was told to end; whoever waits is answered.
     """
 
@@ -41,6 +45,7 @@ class Parts:
     appender: Appender
     leader: Leader
     closing: Sequence[Callable[[], Awaitable[None]]] = ()
+    shipped: Sequence[Document] = ()
     stopping: bool = False
 
     @contextlib.asynccontextmanager
@@ -50,10 +55,12 @@ class Parts:
         self.bell.start()
         self.appender.start()
         self.leader.start()
+        uploading = essential(upload(self.pool, self.shipped), "the upload of shipped workflows")
         try:
             yield
         finally:
             self.stopping = True
+            uploading.cancel()
             await self.leader.stop()
             for close in self.closing:
                 await close()
@@ -72,7 +79,9 @@ def assemble(settings: ControlPlaneSettings, url: str) -> Parts:
 
     Raises:
         ExecutorError: runs can't be carried out by these settings.
+        WorkflowError: a shipped workflow is wrong.
     """
+    shipped = [] if settings.workflows is None else documents_in(settings.workflows)
     dsn = settings.postgres.get_secret_value()
     pool = open_pool(dsn, settings.control_connections)
     bell = Bell(dsn)
@@ -86,7 +95,7 @@ def assemble(settings: ControlPlaneSettings, url: str) -> Parts:
         beside=(relay.run, *chosen.beside),
         bounds=Bounds(lost_ms=settings.run_lost_ms, stop_ms=settings.run_stop_ms),
     )
-    return Parts(settings, pool, bell, Appender(pool), leader, chosen.closing)
+    return Parts(settings, pool, bell, Appender(pool), leader, chosen.closing, shipped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,10 @@ class ControlPlaneSettings(KafkaSettings, PostgresSettings, TelemetrySettings, C
     runs: Path | None = Field(
         default=None, description="Folder of the runs' logs; without it a folder for temporary files."
     )
+    workflows: Path | None = Field(
+        default=None,
+        description="Folder of workflows that are active from the start, unless somebody uploaded one of the name; empty for none.",
+    )
     run_lost_ms: int = Field(
         default=60_000,
         ge=1_000,

@@ -18,7 +18,7 @@ OWNED: Final = frozenset({
     "kafka_key_file", "control", "models", "model", "train_model", "model_server", "definitions", "replica",
     "log_level", "log_format", "metrics_host", "metrics_port",
     "gateway_host", "gateway_port", "control_host", "control_port", "model_server_host", "model_server_port",
-    "model_server_state", "model_server_follows", "train_state", "runs", "console_targets",
+    "model_server_state", "model_server_follows", "train_state", "runs", "workflows", "console_targets",
     "partitions", "replication", "api_keys_file", "api_key_file",
 })  # fmt: skip
 #: What has no meaning in a cluster.

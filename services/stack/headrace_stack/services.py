@@ -47,7 +47,13 @@ _HTTP_PORTS: Final = {"gateway": "HEADRACE_GATEWAY_PORT", "control-plane": "HEAD
 _SECOND_PORTS: Final = {"model-server": "HEADRACE_MODEL_SERVER_PORT"}
 
 #: Variables that name a folder or file: services run elsewhere, so what is relative to the caller is made absolute.
-_FOLDERS: Final = ("HEADRACE_DEFINITIONS", "HEADRACE_SECRETS_DIR", "HEADRACE_API_KEYS_FILE", "HEADRACE_API_KEY_FILE")
+_FOLDERS: Final = (
+    "HEADRACE_DEFINITIONS",
+    "HEADRACE_WORKFLOWS",
+    "HEADRACE_SECRETS_DIR",
+    "HEADRACE_API_KEYS_FILE",
+    "HEADRACE_API_KEY_FILE",
+)
 
 
 def service_names(services: tuple[str, ...], workers: Mapping[str, int]) -> list[str]:

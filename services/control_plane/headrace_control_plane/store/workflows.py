@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from headrace_core.contracts import Millis
 from headrace_core.web.problem import ProblemError
@@ -14,6 +14,11 @@ from headrace_control_plane.store.database import Connection, Pool
 from headrace_control_plane.store.events import NewEvent, append
 
 Document = Mapping[str, Any]
+
+
+_APPLIED: Final = "WORKFLOW_APPLIED"
+#: Context of that event where nobody uploaded the workflow but the control plane itself.
+_SHIPPED: Final = {"shipped": True}
 
 
 class FencedError(Exception):
@@ -74,38 +79,58 @@ async def apply(pool: Pool, document: Document, now: Millis) -> tuple[int, bool]
 
     Rules that are as they were go on with their state, new and changed ones see later events only.
     """
-    name = document["workflow"]
     async with pool.acquire() as connection, connection.transaction():
         await lock(connection)
-        row = await connection.fetchrow(
-            "SELECT w.snapshot, s.document FROM control.workflows w JOIN control.snapshots s USING (workflow, snapshot) "
-            "WHERE workflow = $1",
-            name,
-        )
-        if row is not None and row["document"] == document:
-            return int(row["snapshot"]), False
-        snapshot = 1 if row is None else row["snapshot"] + 1
-        await connection.execute("INSERT INTO control.snapshots VALUES ($1, $2, $3, $4)", name, snapshot, document, now)
-        await connection.execute(
-            "INSERT INTO control.workflows (workflow, snapshot) VALUES ($1, $2) "
-            "ON CONFLICT (workflow) DO UPDATE SET snapshot = excluded.snapshot",
-            name, snapshot,
+        return await _apply(connection, document, now)
+
+
+async def apply_shipped(pool: Pool, document: Document, now: Millis) -> int | None:
+    """Upload a valid document unless somebody else uploaded the workflow that is there; its snapshot, or None if so."""
+    async with pool.acquire() as connection, connection.transaction():
+        await lock(connection)
+        last = await connection.fetchval(
+            'SELECT context FROM control.events WHERE key = $1 AND type = $2 AND sender = $3 ORDER BY "offset" DESC LIMIT 1',
+            f"workflow:{document['workflow']}", _APPLIED, events.SENDER,
         )  # fmt: skip
-        told = {r["rule"]: r for r in document["rules"]}
-        known = await connection.fetch("SELECT rule, definition FROM control.rule_states WHERE workflow = $1", name)
-        kept = {k["rule"] for k in known if told.get(k["rule"]) == k["definition"]}
-        await connection.execute(
-            "DELETE FROM control.rule_states WHERE workflow = $1 AND rule <> ALL($2)", name, list(kept)
-        )
-        newest = await _hold_newest(connection)
-        for rule_name, rule in told.items():
-            if rule_name not in kept:
-                await connection.execute(
-                    "INSERT INTO control.rule_states VALUES ($1, $2, $3, $4, $5)",
-                    name, rule_name, rule, newest, rules.begin(rule, now),
-                )  # fmt: skip
-        await append(connection, [NewEvent(f"workflow:{name}", str(snapshot), "WORKFLOW_APPLIED")])
-        return snapshot, True
+        if last is not None and last != _SHIPPED:
+            return None
+        return (await _apply(connection, document, now, _SHIPPED))[0]
+
+
+async def _apply(
+    connection: Connection, document: Document, now: Millis, context: Mapping[str, Any] | None = None
+) -> tuple[int, bool]:
+    name = document["workflow"]
+    row = await connection.fetchrow(
+        "SELECT w.snapshot, s.document FROM control.workflows w JOIN control.snapshots s USING (workflow, snapshot) "
+        "WHERE workflow = $1",
+        name,
+    )
+    if row is not None and row["document"] == document:
+        return int(row["snapshot"]), False
+    snapshot = 1 if row is None else row["snapshot"] + 1
+    await connection.execute("INSERT INTO control.snapshots VALUES ($1, $2, $3, $4)", name, snapshot, document, now)
+    await connection.execute(
+        "INSERT INTO control.workflows (workflow, snapshot) VALUES ($1, $2) "
+        "ON CONFLICT (workflow) DO UPDATE SET snapshot = excluded.snapshot",
+        name, snapshot,
+    )  # fmt: skip
+    told = {r["rule"]: r for r in document["rules"]}
+    known = await connection.fetch("SELECT rule, definition FROM control.rule_states WHERE workflow = $1", name)
+    kept = {k["rule"] for k in known if told.get(k["rule"]) == k["definition"]}
+    await connection.execute(
+        "DELETE FROM control.rule_states WHERE workflow = $1 AND rule <> ALL($2)", name, list(kept)
+    )
+    newest = await _hold_newest(connection)
+    for rule_name, rule in told.items():
+        if rule_name not in kept:
+            await connection.execute(
+                "INSERT INTO control.rule_states VALUES ($1, $2, $3, $4, $5)",
+                name, rule_name, rule, newest, rules.begin(rule, now),
+            )  # fmt: skip
+    applied = NewEvent(f"workflow:{name}", str(snapshot), _APPLIED, context=context or {})
+    await append(connection, [applied])
+    return snapshot, True
 
 
 async def pause(pool: Pool, name: str, now: Millis, *, paused: bool) -> None:
