@@ -51,7 +51,7 @@ class Names:
             CREATE SCHEMA {self.schema};
             CREATE TABLE {self.schema}.rows (key text, kind text, partition int);
             CREATE TABLE {self.schema}.changes (day date NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')::date, source int,
-                seq bigint, key bytea, value bytea, PRIMARY KEY (day, source, seq)) PARTITION BY RANGE (day);
+                seq bigint, key bytea, value bytea, PRIMARY KEY (source, seq, day)) PARTITION BY RANGE (day);
         """
 
 

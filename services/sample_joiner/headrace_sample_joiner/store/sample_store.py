@@ -1,5 +1,6 @@
 """The joiner's sink: samples, corrections and accounting, inside the checkpoint's transaction."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -29,6 +30,9 @@ _LOAD: Final = (
     f"SELECT {', '.join('r.' + c for c in COLUMNS)} FROM samples.requests r "  # noqa: S608  # columns of ours
     "JOIN unnest($1::date[], $2::uuid[]) v(day, request_id) ON r.day = v.day AND r.request_id = v.request_id"
 )
+
+#: Effects between which others have their turn: the publisher would wait for all of a large checkpoint at each of its steps.
+_TURN: Final = 100
 
 _Key = tuple[str, str, int]
 
@@ -107,7 +111,9 @@ class _Batch:
         corrections = [e for e in self._effects if isinstance(e, Correction)]
         await self._load(corrections)
         revived: set[tuple[str, str]] = set()
-        for effect in self._effects:
+        for n, effect in enumerate(self._effects):
+            if n % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
             if isinstance(effect, Version):
                 self._version(effect)
             elif isinstance(effect, Evidence):

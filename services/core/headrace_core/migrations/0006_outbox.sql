@@ -13,3 +13,7 @@ BEGIN
 EXCEPTION WHEN feature_not_supported THEN
     RAISE NOTICE 'PostgreSQL has no lz4 here: %', SQLERRM;
 END $$;
+
+-- What is read back goes on after a sequence number, whatever the day: by the day first, all that was left was read and sorted.
+ALTER TABLE samples.changes DROP CONSTRAINT changes_pkey;
+ALTER TABLE samples.changes ADD PRIMARY KEY (source, seq, day);
