@@ -35,7 +35,7 @@ demo: setup ## the whole loop on a crowd whose taste moves, told live; CI=1 tell
 	.venv/bin/headrace demo $(if $(CI),--ci)
 
 test: setup ## what CI runs
-	.venv/bin/python -m pytest -m "not long"
+	.venv/bin/python -m pytest -m "not long" --durations=20
 
 test-all: setup ## the long tests as well
 	.venv/bin/python -m pytest

@@ -22,6 +22,8 @@ from headrace_stack.simulate.visitors import Habits, Visitors
 from headrace_stack.simulate.world import Person
 from headrace_stack.stack import Stack
 
+from tests.integration.stack_cli import SHORT
+
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1_200)]
 
 MODEL: Final = "ctr"
@@ -29,15 +31,7 @@ FLOW: Final = "realtime_recommender"
 DEADLINE_S: Final = 150.0
 #: Visits a second.
 RATE: Final = 20.0
-#: Shorter than the demo's own, so that a base and each increment are there sooner.
-SHORT: Final = {
-    "HEADRACE_ATTRIBUTION_WINDOW_MS": "5000",
-    "HEADRACE_LATENESS_MS": "1000",
-    "HEADRACE_JOINED_MARK_MS": "1500",
-    "HEADRACE_TRAIN_EVERY_MS": "3000",
-    "HEADRACE_DEPLOY_GRACE_MS": "1000",
-    "HEADRACE_RUN_LOST_MS": "8000",
-}
+SETTINGS: Final = SHORT | {"HEADRACE_DEPLOY_GRACE_MS": "1000", "HEADRACE_RUN_LOST_MS": "8000"}
 KILLED: Final = ("control-plane-0", "model-validator-0", "model-server-0", "gateway-0", "trainer-0")
 
 
@@ -146,7 +140,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """Everything, with the demo's definitions."""
     stack = Stack(Layout(tmp_path_factory.mktemp("kills") / "home"), "demo")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in SHORT.items():
+        for name, value in SETTINGS.items():
             patch.setenv(name, value)
         told = stack.up()
         try:

@@ -17,7 +17,7 @@ from headrace_stack import prometheus
 
 from load_tests.serving.process import free_port
 from monitoring.dashboards import rendered
-from tests.integration.stack_cli import Cli
+from tests.integration.stack_cli import SHORT, Cli
 from tests.monitoring.test_rules import RULES, rules
 
 pytestmark = [
@@ -107,7 +107,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     cli = Cli(tmp_path_factory.mktemp("monitoring") / "home")
     crowd = None
     try:
-        stack = cli.up("--profile", "demo")
+        stack = cli.up("--profile", "demo", **SHORT)
         watching = Prometheus(stack, tmp_path_factory.mktemp("prometheus"))
         try:
             crowd = cli.start("simulate", "--world", "story", "--seconds", str(DEADLINE_S), "--rate", "15")
