@@ -120,7 +120,14 @@ def expected_rows(pairs: int, alone: set[int]) -> list[tuple[str, str]]:
     return sorted((str(k), "alone" if k in alone else "pair") for k in range(pairs))
 
 
-@pytest.mark.parametrize("pause_s", [0.0, 5.0], ids=["kill", "kill and stop past the session"])
+@pytest.mark.parametrize(
+    "pause_s",
+    [
+        # The services' own tests kill them in the short run, too.
+        pytest.param(0.0, id="kill", marks=pytest.mark.long),
+        pytest.param(5.0, id="kill and stop past the session"),
+    ],
+)
 async def test_results_are_exact_through_crashes(probe: Probe, pause_s: float) -> None:
     probe.start(replicas=2)
     pairs = 30_000

@@ -110,6 +110,7 @@ async def test_every_sample_is_right_through_kills(
     assert_exact(report, scene.world)
 
 
+@pytest.mark.long  # tests/integration/test_runtime.py stops workers past their session in the short run, too
 async def test_every_sample_is_right_when_workers_wake_up_after_their_session(stores: Stores, tmp_path: Path) -> None:
     scene = a_scene(stores, tmp_path, 2_000)
 
