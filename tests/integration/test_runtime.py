@@ -285,7 +285,9 @@ async def test_outbox_that_outgrows_memory_is_read_back_and_published_in_order(
     sending = publisher.Publisher(probe.names.out, lambda: idempotent_producer(settings), read_back)
     for source in (0, 1):
         sending.assign(source, epoch=1, published=0, next_seq=1)
-    sending.add(table)
+    sending.add(table[:2_000])
+    monkeypatch.setattr(publisher, "_MEMORY", 10_000_000)  # there is room again, behind what was left out
+    sending.add(table[2_000:])
     sending.start(Incarnations())
     assert await sending.drain(DEADLINE_S)
     await sending.stop()
