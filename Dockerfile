@@ -1,11 +1,13 @@
 # One file for the images of all services: `make images`, or docker build --build-arg SERVICE=gateway -t headrace/gateway .
-# SERVICE is a name of locks/<service>.txt, and of the folder services/<service> with _ for -.
+# SERVICE is a name of locks/<service>.txt, PACKAGE that of its folder, where the two differ: --build-arg SERVICE=feature-worker
+# --build-arg PACKAGE=feature_worker. An image depends on core and on its own folder alone: a change elsewhere builds none anew.
 # Any base with Python 3.11 does; BUILDER has the same python3 at the same path, its venv and ensurepip, and strip.
 ARG PYTHON=docker.io/library/python:3.11-slim-bookworm
 ARG BUILDER=docker.io/library/python:3.11-bookworm
 
 FROM ${BUILDER} AS build
 ARG SERVICE
+ARG PACKAGE=${SERVICE}
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 RUN python3 -m venv tools && python3 -m venv --without-pip /opt/headrace/venv
@@ -20,9 +22,10 @@ RUN cd /opt/headrace/venv/lib/python3.11/site-packages \
  && find . -type f \( -name '*.a' -o -name '*.h' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.pyx' \) -delete \
  && find . -name '*.so' -size +100k -not -path './*.libs/*' -exec strip --strip-unneeded {} + \
  && python3 -m compileall -q .
-COPY services/ services/
+COPY services/core services/core
+COPY services/${PACKAGE} services/${PACKAGE}
 # `headrace-gateway` is also `headrace-service`, so that the image runs by itself.
-RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheels services/core "services/$(echo ${SERVICE} | tr - _)" \
+RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheels services/core services/${PACKAGE} \
  && tools/bin/pip --python /opt/headrace/venv/bin/python install --quiet --no-index --no-deps --compile wheels/*.whl \
  && ln -s headrace-${SERVICE} /opt/headrace/venv/bin/headrace-service
 

@@ -69,6 +69,16 @@ def test_every_image_is_built_from_the_one_dockerfile() -> None:
         assert artifact["docker"]["dockerfile"] == "Dockerfile"
 
 
+def test_an_image_depends_on_the_sources_of_no_other_service() -> None:
+    copied = re.findall(r"^COPY (services/\S*)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert copied == ["services/core", "services/${PACKAGE}"]
+    for artifact in ARTIFACTS:
+        told = artifact["docker"]["buildArgs"]
+        assert told["PACKAGE"] == told["SERVICE"].replace("-", "_")
+        assert (ROOT / "services" / told["PACKAGE"]).is_dir()
+
+
 def test_chart_is_given_every_image_that_was_built() -> None:
     given = chart_release(CONFIG)["setValueTemplates"]
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))

@@ -154,7 +154,7 @@ persistentVolumeClaim:
 
 {{- /* A shell that keeps a command: SIGHUP starts it again, SIGTERM ends it and waits for its end. Takes the command. */ -}}
 {{- define "headrace.restarter" -}}
-trap 'kill "$child"' HUP; trap 'ending=1; kill "$child"' TERM INT;
+trap 'kill "$child" 2>/dev/null' HUP; trap 'ending=1; kill "$child"' TERM INT;
 while [ -z "$ending" ]; do {{ . }} & child=$!; while kill -0 "$child" 2>/dev/null; do wait "$child"; done; [ -n "$ending" ] || sleep 0.2; done
 {{- end -}}
 

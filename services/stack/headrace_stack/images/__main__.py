@@ -37,7 +37,7 @@ def build(service: str, image: str, base: str, builder: str, network: str) -> di
     Raises:
         StackError: it could not be built.
     """
-    arguments = {"SERVICE": service, PYTHON: base, BUILDER: builder}
+    arguments = {"SERVICE": service, "PACKAGE": service.replace("-", "_"), PYTHON: base, BUILDER: builder}
     told = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
     docker("build", "--quiet", "--network", network, *told, "--tag", image, str(checkout()))
     whole, below = megabytes(image), megabytes(base)
