@@ -1,6 +1,7 @@
 """Tells the control plane until when samples are complete: the event JOINED_UNTIL.
 
-Every worker tells, since any may be gone; the mark's own time is its number at the sender, so it counts once.
+Every worker tells, since any may be gone; the mark's own time is its number at the sender, so it counts once. The first mark is
+the first that has a sample before it: whoever learns of it finds something in the store.
 """
 
 import asyncio
@@ -11,6 +12,8 @@ import asyncpg
 from headrace_core.contracts import Millis
 from headrace_core.control.client import ControlClient, ControlError
 from headrace_core.runtime.progress import Progress, read_progress
+
+from headrace_sample_joiner.store.oldest import oldest_request
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class MarkTeller:
     def __init__(self, *, postgres: str, control: str, job: str, window_ms: int, every_ms: int) -> None:
         self._postgres, self._control, self._job = postgres, control, job
         self._window, self._every, self._last = window_ms, every_ms, 0
+        self._begun = False
 
     async def run(self) -> None:
         """Tell for ever; stores that are away are waited for."""
@@ -63,7 +67,7 @@ class MarkTeller:
             while True:
                 progress = await read_progress(connection, self._job)
                 mark = next_mark(progress, self._window, self._every, self._last)
-                if mark is not None:
+                if mark is not None and await self._has_samples(connection, mark):
                     seqs = {str(n): list(position) for n, position in sorted(progress.seqs.items())}
                     context = {"from": self._last or None, "to": mark, "seqs": seqs}
                     await client.append(KEY, str(mark), type=TYPE, context=context, sequence=mark)
@@ -71,3 +75,10 @@ class MarkTeller:
                 await asyncio.sleep(_LOOK_EVERY_S)
         finally:
             await connection.close()
+
+    async def _has_samples(self, connection: "asyncpg.Connection[asyncpg.Record]", mark: Millis) -> bool:
+        """Whether there is a sample before the mark; that there was one is remembered, and not asked again."""
+        if not self._begun:
+            oldest = await oldest_request(connection)
+            self._begun = oldest is not None and oldest < mark
+        return self._begun

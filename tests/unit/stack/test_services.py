@@ -128,7 +128,7 @@ def test_flow_of_the_demo_is_the_shipped_one_but_for_when_a_base_is_trained(tmp_
     different = [mine["rule"] for mine, other in zip(laid["rules"], shipped["rules"], strict=True) if mine != other]
     assert laid | {"rules": shipped["rules"]} == shipped
     assert different == ["train_base.start"]
-    assert laid["rules"][0]["when"]["n"] == 24
+    assert laid["rules"][0]["when"]["n"] == 18
 
 
 def test_service_without_told_workers_has_one() -> None:
