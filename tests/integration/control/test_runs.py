@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 from headrace_core.control.client import ControlClient, ControlError, Run
-from headrace_core.workflow import BatchTask, Workflow, count, event
+from headrace_core.workflow import BatchTask, Workflow, all_of, any_of, count, event, sequence
 
 from tests.integration.control.eventually import eventually
 from tests.integration.control.flows import upload
@@ -321,6 +321,22 @@ async def test_start_by_hand_takes_the_newest_event_that_a_rule_of_the_task_look
     started_by_hand = await http.post("/workflows/hand_newest/tasks/t/start")
 
     assert (await client.run(started_by_hand.json()["run_id"])).command == ["work", "2"]
+
+
+async def test_start_by_hand_takes_no_event_that_only_begins_a_sequence(
+    http: httpx.AsyncClient, client: ControlClient
+) -> None:
+    with Workflow("hand_sequence") as flow:
+        task = BatchTask("t", run="work {event.context[to]}", resident="nobody")
+        task.start_on(sequence(event("hand-failed"), all_of(event("hand-mark"), any_of(event("hand-other")))))
+    await upload(http, flow)
+    await client.append("hand-mark", "1", context={"to": 7})
+    await client.append("hand-failed", "2")
+
+    started_by_hand = await http.post("/workflows/hand_sequence/tasks/t/start")
+
+    assert started_by_hand.status_code == 202, started_by_hand.text
+    assert (await client.run(started_by_hand.json()["run_id"])).command == ["work", "7"]
 
 
 async def test_control_plane_ends_cleanly_and_leaves_its_runs_alone(

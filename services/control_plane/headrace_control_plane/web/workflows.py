@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Query
 from headrace_core.control.records import Event
 from headrace_core.web.problem import ProblemError, invalid
 from headrace_core.workflow import templates
-from headrace_core.workflow.document import WorkflowError, leaves, validate
+from headrace_core.workflow.document import WorkflowError, last_leaves, validate
 from headrace_core.workflow.templates import TemplateError
 from starlette.responses import Response
 
@@ -163,7 +163,7 @@ def _add_tasks(api: APIRouter, parts: Parts) -> None:
 
 
 async def _cause(connection: Connection, flow: Mapping[str, Any], task: str, offset: int | None) -> list[Event]:
-    """The event whose fields a start by hand takes: the one that is told, or the newest that a rule of the task looks for.
+    """The event whose fields a start by hand takes: the one that is told, or the newest of those that a rule would take them of.
 
     Raises:
         ProblemError: 422, there is no such event.
@@ -175,7 +175,7 @@ async def _cause(connection: Connection, flow: Mapping[str, Any], task: str, off
     if not templates.needs_event(_task(flow, task).get("run", [])):
         return []
     looked_for = [leaf for rule in flow["document"]["rules"] if rule["task"] == task and "when" in rule
-                  for leaf in leaves(rule["when"])]  # fmt: skip
+                  for leaf in last_leaves(rule["when"])]  # fmt: skip
     for event in await events.newest_of(connection, [leaf["key"] for leaf in looked_for], _LOOKED_BACK):
         happened = Happened(
             event.offset, event.create_time, event.key, event.value, event.type, event.namespace, event.sender

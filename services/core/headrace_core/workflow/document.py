@@ -53,6 +53,15 @@ def leaves(condition: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield from leaves(inner)
 
 
+def last_leaves(condition: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Those of them whose event can be the one that meets the condition: of a sequence only what its last member looks for."""
+    if condition["kind"] == "event":
+        yield condition
+    else:
+        for inner in condition["of"][-1:] if condition["kind"] == "sequence" else condition["of"]:
+            yield from last_leaves(inner)
+
+
 def _check_rule(place: str, rule: Mapping[str, Any], tasks: Mapping[str, Any]) -> None:
     task = tasks.get(rule["task"])
     if task is None:
