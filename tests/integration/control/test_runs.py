@@ -84,6 +84,9 @@ async def test_last_json_line_of_a_command_is_its_result(http: httpx.AsyncClient
     ("name", "command", "error"),
     [
         ("code", python("print('because'); raise SystemExit(3)"), "exit code 3: because"),
+        ("error", python("import sys; print('{}'); sys.exit('tool: because\\n \\n')"), "exit code 1: tool: because"),
+        ("progress", python("import sys; sys.exit('tool: 50 %\\rtool: because')"), "exit code 1: tool: because"),
+        ("traceback", python("print('well'); 1 / 0"), "exit code 1: ZeroDivisionError: division by zero"),
         ("signal", python("import os; os.kill(os.getpid(), 9)"), "ended by SIGKILL"),
         ("missing", "no-such-command-anywhere", "No such file"),
     ],
@@ -95,6 +98,67 @@ async def test_command_that_fails_is_told_with_its_reason(
 
     assert run.status == "FAILED"
     assert error in run.error
+
+
+async def test_standard_error_of_a_command_that_succeeds_is_neither_error_nor_result(
+    http: httpx.AsyncClient, client: ControlClient
+) -> None:
+    code = "import json, sys\nprint(json.dumps(dict(n=1)))\nprint(json.dumps(dict(level='info')), file=sys.stderr)"
+
+    run = await when(client, await started(http, "chatty", python(code)), "SUCCEEDED", "FAILED")
+
+    assert (run.status, run.result, run.error) == ("SUCCEEDED", {"n": 1}, "")
+
+
+async def test_output_is_passed_on_whole_however_much_and_long(
+    control: ControlPlane, http: httpx.AsyncClient, client: ControlClient
+) -> None:
+    code = (
+        "import os, sys\n"
+        "for n in range(3):\n"
+        "    os.write(2, b'e' * 3_000_000 + b'\\n')\n"
+        "    sys.stdout.write('o' * 3_000_000 + '\\n')\n"
+        "    sys.stdout.flush()\n"
+        "print('{\"n\": 1}', flush=True)\n"
+        "sys.exit('e' * 3_000_000)"
+    )
+
+    run_id = await started(http, "loud", python(code))
+
+    run = await when(client, run_id, "FAILED", "SUCCEEDED")
+    assert (run.status, run.result) == ("FAILED", {"n": 1})
+    assert run.error == ("exit code 1: " + "e" * 2_000)[:2_000]
+    log = (control.log_file.parent / "runs" / f"{run_id}.log").read_bytes()
+    assert (log.count(b"e"), log.count(b"o")) == (12_000_000, 9_000_000)
+
+
+async def test_error_is_passed_on_before_its_line_ends(
+    control: ControlPlane, http: httpx.AsyncClient, client: ControlClient, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    run_id = await started(http, "halves", f"sh -c 'printf half >&2; while ! test -e {go}; do sleep 0.1; done'")
+    log = control.log_file.parent / "runs" / f"{run_id}.log"
+
+    async def there() -> bool:
+        return log.exists() and log.read_bytes() == b"half"
+
+    await eventually(there, "half a line")
+    go.touch()
+    assert (await when(client, run_id, "SUCCEEDED", "FAILED")).status == "SUCCEEDED"
+
+
+async def test_run_does_not_wait_for_what_its_command_left_behind(
+    http: httpx.AsyncClient, client: ControlClient, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    command = shlex.join(["sh", "-c", f"while ! test -e {go}; do sleep 0.1; done > /dev/null & echo left >&2"])
+
+    try:
+        run = await when(client, await started(http, "leaves", command), "SUCCEEDED", "FAILED")
+    finally:
+        go.touch()
+
+    assert run.status == "SUCCEEDED", run
 
 
 async def test_status_of_the_newest_run_is_a_metric(

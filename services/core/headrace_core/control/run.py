@@ -1,8 +1,9 @@
 """`headrace-run RUN_ID`: claims a run, runs its command, and tells how it ended.
 
-The command finds HEADRACE_RUN (the run's id) and HEADRACE_RUN_TOKEN in its environment. The last line of its output that is a
-JSON object is the run's result. Exit codes: 0 when the run was done or was another's, 1 when the command failed, 3 when the
-control plane stayed away.
+The command finds HEADRACE_RUN (the run's id) and HEADRACE_RUN_TOKEN in its environment. The last line of its standard output
+that is a JSON object is the run's result. When it fails, the last line of its standard error is the run's error, or that of its
+standard output where it wrote none. Both are passed on as they come. Exit codes: 0 when the run was done or was another's, 1
+when the command failed, 3 when the control plane stayed away.
 """
 
 import asyncio
@@ -10,13 +11,14 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import psutil
 
@@ -29,18 +31,27 @@ _HEARTBEAT_SECONDS: Final = 2.0
 _GRACE_SECONDS: Final = 10.0
 #: The end of a run is told for so long: it is worth more than the work of another attempt.
 _PATIENCE_SECONDS: Final = 600.0
-#: Longest line of output that is looked at for the result.
+#: So much of a line of output is looked at.
 _LINE_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 16
+#: Once the command has ended, its standard error is read for so long: a process that it left behind may hold it open.
+_LAST_WORDS_SECONDS: Final = 1.0
 _ERROR_CHARACTERS: Final = 2_000
 _SET_PDEATHSIG: Final = 1
 
 
 class _Work:
-    """A command at work."""
+    """A command at work.
+
+    Attributes:
+        stopped: why it was told to stop; empty if it was not.
+        said: last line of its standard error.
+    """
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.stopped = ""
+        self.said = ""
 
     def stop(self, why: str) -> None:
         """End it, gently at first."""
@@ -93,51 +104,83 @@ async def _work(
     """Status, result and error of the command."""
     # Commands of the platform are beside this interpreter, whose folder need not be on the path.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    reading, writing = os.pipe()  # not the process's own, whose end is told only when nobody holds its pipes any more
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, limit=_LINE_BYTES, start_new_session=True,
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=writing, start_new_session=True,
             preexec_fn=_die_with_parent,
             env=os.environ | {"PATH": path, "HEADRACE_RUN": run_id, "HEADRACE_RUN_TOKEN": token},
         )  # fmt: skip
     except OSError as error:
+        os.close(reading)
         return "FAILED", {}, f"{command[0]}: {error.strerror}"
+    finally:
+        os.close(writing)
     work = _Work(process)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, work.stop, f"stopped by {number.name}")
     beats = asyncio.create_task(_beat(client, run_id, token, work))
+    errors = asyncio.create_task(_read_errors(reading, work))
     try:
         result, last = await _read(process)
         code = await process.wait()
+        await asyncio.wait({errors}, timeout=_LAST_WORDS_SECONDS)
     finally:
-        beats.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await beats
+        for task in (beats, errors):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
     if code == 0 and not work.stopped:
         return "SUCCEEDED", result, ""
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return "FAILED", result, work.stopped or (f"{how}: {last}" if last else how)[:_ERROR_CHARACTERS]
+    why = work.said or last
+    return "FAILED", result, work.stopped or (f"{how}: {why}" if why else how)[:_ERROR_CHARACTERS]
 
 
 async def _read(process: Process) -> tuple[dict[str, Any], str]:
-    """Pass the output on; its last JSON object, and its last line."""
+    """Pass standard output on; its last JSON object, and its last line."""
     assert process.stdout is not None  # noqa: S101  # it was asked for
     result: dict[str, Any] = {}
     last = ""
-    while True:
-        try:
-            line = await process.stdout.readline()
-        except ValueError:  # longer than any result; asyncio has dropped what it held of it
-            continue
-        if not line:
-            return result, last
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
-        last = line.decode(errors="replace").strip() or last
+    async for last in _lines(process.stdout, sys.stdout.buffer):
         if last.startswith("{"):
             with contextlib.suppress(ValueError):
                 told = json.loads(last)
                 result = told if isinstance(told, dict) else result
+    return result, last
+
+
+async def _read_errors(pipe: int, work: _Work) -> None:
+    """Pass standard error on; its last line is what the work said."""
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(pipe, "rb", 0)
+    )
+    try:
+        async for work.said in _lines(stream, sys.stderr.buffer):
+            pass
+    finally:
+        transport.close()
+
+
+async def _lines(stream: asyncio.StreamReader, out: BinaryIO) -> AsyncIterator[str]:
+    """Pass a stream on as it comes; its lines that are not empty, the beginning of those that are too long."""
+    line = bytearray()
+    while chunk := await stream.read(_CHUNK_BYTES):
+        # A log whose disk is full ends no reading: the command would wait for its pipe.
+        with contextlib.suppress(OSError):
+            out.write(chunk)
+            out.flush()
+        *ended, begun = re.split(rb"[\r\n]", chunk)  # a progress bar writes over its line
+        for part in ended:
+            line += part[: _LINE_BYTES - len(line)]
+            if text := line.decode(errors="replace").strip():
+                yield text
+            line.clear()
+        line += begun[: _LINE_BYTES - len(line)]
+    if text := line.decode(errors="replace").strip():
+        yield text
 
 
 async def _beat(client: ControlClient, run_id: str, token: str, work: _Work) -> None:
