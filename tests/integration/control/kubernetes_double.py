@@ -123,6 +123,11 @@ def check(thing: Object) -> None:
         raise RefusalError(422, "Invalid", "; ".join(found))
 
 
+def owned(thing: Object, owner: Object) -> bool:
+    """Whether the collector of garbage takes a thing when its owner is gone."""
+    return owner["metadata"]["uid"] in {one["uid"] for one in thing["metadata"].get("ownerReferences", [])}
+
+
 def now() -> str:
     return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -271,14 +276,17 @@ class Double:
         self.do(work)
 
     def remove(self, what: str, name: str) -> None:
-        """Take an object away as somebody else, at once; its process is killed."""
+        """Take an object away as somebody else, at once, and what it owns; their processes are killed."""
 
-        def work() -> None:
-            self.store.put(what, self.store.one(what, name), "DELETED")
-            if name in self.processes:
+        def work(what: str, name: str) -> None:
+            gone = self.store.one(what, name)
+            self.store.put(what, gone, "DELETED")
+            if name in self.processes and self.processes[name].poll() is None:
                 os.killpg(self.processes[name].pid, signal.SIGKILL)
+            for kind, other in [key for key, thing in self.store.objects.items() if owned(thing, gone)]:
+                work(kind, other)
 
-        self.do(work)
+        self.do(lambda: work(what, name))
 
     def roll(self) -> None:
         """Let Deployments come up, those included that wait."""

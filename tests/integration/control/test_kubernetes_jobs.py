@@ -19,17 +19,19 @@ from tests.charts.helm import NAMESPACE
 from tests.cluster.faults import Faults
 from tests.integration.control.eventually import eventually
 from tests.integration.control.flows import upload
-from tests.integration.control.kubernetes_servers import SERVERS, Cluster, cluster_of
+from tests.integration.control.kubernetes_servers import PLANE, SERVERS, Cluster, cluster_of, release
 from tests.integration.control.process import ControlPlane
 
 pytestmark = pytest.mark.stack
 
 JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
+DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 
 
 @pytest.fixture(scope="module", params=SERVERS)
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster_of(request, tmp_path_factory) as one:
+        release(one)
         yield one
 
 
@@ -49,6 +51,7 @@ async def as_ever(cluster: Cluster) -> AsyncIterator[None]:
     yield
     cluster.faults.away, cluster.faults.status, cluster.faults.drop_after_create = False, None, 0
     cluster.kubelet = True
+    release(cluster)
 
 
 def python(code: str) -> str:
@@ -108,6 +111,68 @@ async def test_run_is_a_job_by_the_charts_template(
     assert job["spec"]["backoffLimit"] == 0
     assert job["spec"]["template"]["spec"]["containers"][0]["command"] == ["headrace-run", run_id]
     assert job["spec"]["template"]["metadata"]["annotations"] == {"headrace/run-id": run_id}
+
+
+async def test_job_is_the_control_planes_deployments_but_not_its_to_control(
+    http: httpx.AsyncClient, client: ControlClient, cluster: Cluster
+) -> None:
+    run_id = await started(http, "owned", python("pass"))
+
+    await when(client, run_id, "SUCCEEDED", "FAILED")
+
+    uid = cluster.deployment(PLANE)["metadata"]["uid"]
+    assert (await job_of(cluster, run_id))["metadata"]["ownerReferences"] == [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "name": PLANE, "uid": uid, "controller": False}
+    ]
+
+
+async def test_release_that_is_removed_takes_its_jobs_along(
+    http: httpx.AsyncClient, client: ControlClient, cluster: Cluster, tmp_path: Path
+) -> None:
+    ended = await started(http, "left-over", python("pass"))
+    works = await started(http, "at-work", waiting_for(tmp_path / "never"))
+    await when(client, ended, "SUCCEEDED")
+    await when(client, works, "RUNNING")
+    names = [(await job_of(cluster, run_id))["metadata"]["name"] for run_id in (ended, works)]
+
+    cluster.remove("deployments", PLANE)
+
+    for name in names:
+        await gone(cluster, name)
+    process = cluster.processes[names[1]]
+    assert await asyncio.to_thread(process.wait, 30) != 0
+
+
+async def test_no_job_is_made_when_the_release_is_gone_until_it_is_there_again(
+    http: httpx.AsyncClient, client: ControlClient, cluster: Cluster
+) -> None:
+    await when(client, await started(http, "seen", python("pass")), "SUCCEEDED")
+    cluster.remove("deployments", PLANE)
+    looked, made = (cluster.requests.count(one) for one in (f"GET {DEPLOYMENTS}", f"POST {JOBS}"))
+
+    run_id = await started(http, "too-late", python("pass"))
+
+    async def again() -> bool:
+        return cluster.requests.count(f"GET {DEPLOYMENTS}") >= looked + 3
+
+    await eventually(again, "it was looked for")
+    assert cluster.requests.count(f"POST {JOBS}") == made
+    release(cluster)
+    run = await when(client, run_id, "SUCCEEDED", "FAILED")
+    assert (run.status, run.attempt) == ("SUCCEEDED", 1)
+
+
+async def test_job_of_a_control_plane_without_a_deployment_has_no_owner(
+    http: httpx.AsyncClient, client: ControlClient, cluster: Cluster, control: ControlPlane
+) -> None:
+    await asyncio.to_thread(control.kill)
+    cluster.remove("deployments", PLANE)
+    await asyncio.to_thread(control.start)
+
+    run_id = await started(http, "alone", python("pass"))
+
+    assert (await when(client, run_id, "SUCCEEDED", "FAILED")).status == "SUCCEEDED"
+    assert "ownerReferences" not in (await job_of(cluster, run_id))["metadata"]
 
 
 async def test_job_whose_creation_was_answered_by_a_lost_connection_runs_once(

@@ -15,9 +15,9 @@ from tests.cluster.api import RefusedError, path
 from tests.integration.control.eventually import eventually
 from tests.integration.control.flows import upload
 from tests.integration.control.kubernetes_real import Real
-from tests.integration.control.kubernetes_servers import REAL
+from tests.integration.control.kubernetes_servers import PLANE, REAL, release
 from tests.integration.control.process import ControlPlane
-from tests.integration.control.test_kubernetes_jobs import JOBS, job_of, python, started, waiting_for, when
+from tests.integration.control.test_kubernetes_jobs import DEPLOYMENTS, JOBS, job_of, python, started, waiting_for, when
 
 pytestmark = [pytest.mark.stack, *REAL.marks]
 
@@ -27,6 +27,7 @@ TRAINER = "headrace-trainer"
 @pytest.fixture(scope="module")
 def cluster(kubernetes: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     one = Real(kubernetes, tmp_path_factory.mktemp("cluster"))
+    release(one)
     yield one
     one.close()
 
@@ -44,11 +45,11 @@ def token(cluster: Real) -> str:
 
 
 async def tried(cluster: Real, times: int = 3) -> None:
-    """Wait until creations were tried in vain."""
-    before = cluster.requests.count(f"POST {JOBS}")
+    """Wait until creations were tried in vain; each begins with the look for the owner."""
+    before = cluster.requests.count(f"GET {DEPLOYMENTS}")
 
     async def more() -> bool:
-        return cluster.requests.count(f"POST {JOBS}") >= before + times
+        return cluster.requests.count(f"GET {DEPLOYMENTS}") >= before + times
 
     await eventually(more, "it was tried in vain")
 
@@ -128,6 +129,46 @@ async def test_right_that_is_missing_for_a_while_delays_a_run(
 
     assert waiting.status == "STARTING"
     run = await when(client, run_id, "SUCCEEDED", "FAILED")
+    assert (run.status, run.attempt) == ("SUCCEEDED", 1)
+
+
+async def test_right_to_look_for_the_owner_that_is_missing_makes_a_job_without_one(
+    http: httpx.AsyncClient, client: ControlClient, cluster: Real
+) -> None:
+    role = named(cluster.manifests, "Role", "headrace-control-plane")
+    less = role | {"rules": [rule for rule in role["rules"] if rule["resources"] != ["deployments"]]}
+    cluster.api.apply(less, NAMESPACE, "helm")
+
+    async def refused() -> bool:
+        with cluster.server.api(token(cluster)) as api:
+            return api.status(DEPLOYMENTS) == 403
+
+    await eventually(refused, "the right is gone")
+    run_id = await started(http, "no-look", python("pass"))
+    run = await when(client, run_id, "SUCCEEDED", "FAILED")
+    cluster.api.apply(role, NAMESPACE, "helm")
+
+    assert run.status == "SUCCEEDED"
+    assert "ownerReferences" not in (await job_of(cluster, run_id))["metadata"]
+
+
+async def test_restart_of_the_control_planes_deployment_leaves_a_job_at_work(
+    http: httpx.AsyncClient, client: ControlClient, cluster: Real, tmp_path: Path
+) -> None:
+    run_id = await started(http, "outlives", waiting_for(tmp_path / "go"))
+    await when(client, run_id, "RUNNING")
+    before = {p["metadata"]["uid"] for p in cluster.all("pods") if p["metadata"]["name"].startswith(PLANE)}
+    restarted = {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}
+    cluster.api.merge(path("deployments", NAMESPACE, PLANE), {"spec": restarted})
+
+    async def replaced() -> bool:
+        return not before & {p["metadata"]["uid"] for p in cluster.all("pods")}
+
+    await eventually(replaced, "its pods are others")
+    (tmp_path / "go").touch()
+
+    run = await when(client, run_id, "SUCCEEDED", "FAILED")
+    assert before
     assert (run.status, run.attempt) == ("SUCCEEDED", 1)
 
 

@@ -9,8 +9,15 @@ from typing import Any, Final
 
 from headrace_core.contracts import Millis
 
-from headrace_control_plane.executors.kubernetes_api import ApiAwayError, ApiRefusedError, KubernetesApi, Pause, Watched
-from headrace_control_plane.executors.kubernetes_template import RUN_ID, JobTemplate
+from headrace_control_plane.executors.kubernetes_api import (
+    ApiAwayError,
+    ApiRefusedError,
+    KubernetesApi,
+    Pause,
+    Watched,
+    selector,
+)
+from headrace_control_plane.executors.kubernetes_template import COMPONENT, INSTANCE, RUN_ID, JobTemplate
 from headrace_control_plane.store import runs
 from headrace_control_plane.store.database import Pool
 from headrace_control_plane.store.events import append
@@ -38,6 +45,9 @@ class JobExecutor:
         """Make Jobs of a template."""
         self._pool, self._api, self._template = pool, api, template
         self._path = f"/apis/batch/v1/namespaces/{template.namespace}/jobs"
+        self._deployments = f"/apis/apps/v1/namespaces/{template.namespace}/deployments"
+        self._own = selector({INSTANCE: template.instance, COMPONENT: "control-plane"})
+        self._owned = False
         self._jobs = Watched(api, self._path, template.owned)
         self._pause = Pause()
         self._swept: Millis = 0
@@ -73,8 +83,9 @@ class JobExecutor:
         return False
 
     async def _create(self, run: Run, name: str, now: Millis) -> bool:
+        job = self._template.job(run, await self._owners())
         try:
-            await self._api.call("POST", self._path, self._template.job(run))
+            await self._api.call("POST", self._path, job)
         except ApiRefusedError as refused:
             if refused.reason != "AlreadyExists":
                 return await self._fail(run, f"its Job was refused: {refused}", now)
@@ -89,6 +100,23 @@ class JobExecutor:
         )  # fmt: skip
         log.info("a run was started", extra={"fields": {"run": run["run_id"], "job": name}})
         return False
+
+    async def _owners(self) -> list[Mapping[str, Any]]:
+        """The control plane's own Deployment, with which its Jobs go; none where it has none, or may not look for it."""
+        # Upgrades, rollbacks and restarts leave it as it is, unlike the pod; it is found by a right that there is, unlike the
+        # template's ConfigMap; and anew for each Job, since Kubernetes deletes one at once whose owner is gone.
+        try:
+            found: list[Mapping[str, Any]] = (await self._api.call("GET", self._deployments, params=self._own))["items"]
+        except (ApiAwayError, ApiRefusedError) as error:
+            if isinstance(error, ApiAwayError) and error.status != 403:
+                raise
+            # A Job that outlives the release is better than none.
+            log.warning("Jobs have no owner", extra={"fields": {"error": str(error)}})
+            return []
+        if self._owned and not found:  # the release is being removed: nobody would take this Job along
+            raise ApiAwayError("the Deployment of the control plane is gone")
+        self._owned = bool(found)
+        return found
 
     async def _read(self, name: str) -> Job | None:
         try:

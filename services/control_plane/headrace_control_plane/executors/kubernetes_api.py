@@ -191,6 +191,11 @@ def _read(answer: httpx.Response, what: str) -> Object:
     return told
 
 
+def selector(labels: Mapping[str, str]) -> dict[str, str]:
+    """The parameter that asks for objects with all of these labels."""
+    return {"labelSelector": ",".join(f"{name}={value}" for name, value in sorted(labels.items()))}
+
+
 class Watched:
     """The objects of one kind with some labels, kept as the server has them.
 
@@ -201,7 +206,7 @@ class Watched:
 
     def __init__(self, api: KubernetesApi, path: str, labels: Mapping[str, str]) -> None:
         self._api, self._path = api, path
-        self._selector = {"labelSelector": ",".join(f"{name}={value}" for name, value in sorted(labels.items()))}
+        self._selector = selector(labels)
         self.objects: dict[str, Object] = {}
         self.known = False
 

@@ -7,12 +7,11 @@ from typing import Any, Final
 from headrace_core.contracts import Millis
 
 from headrace_control_plane.executors.kubernetes_api import ApiAwayError, ApiRefusedError, KubernetesApi, Pause, Watched
-from headrace_control_plane.executors.kubernetes_template import INSTANCE, RUN_ID
+from headrace_control_plane.executors.kubernetes_template import COMPONENT, INSTANCE, RUN_ID
 from headrace_control_plane.executors.streams import write
 from headrace_control_plane.store import runs
 from headrace_control_plane.store.database import Pool
 
-_COMPONENT: Final = "app.kubernetes.io/component"
 #: How many replicas a Deployment had before it was stopped.
 _REPLICAS: Final = "headrace/replicas"
 #: Two managers, since whoever applies gives up the fields that he no longer names.
@@ -172,7 +171,7 @@ class DeploymentExecutor:
         return False if outcome is None else await write(self._pool, run, outcome.status, outcome.error, now)
 
     async def _step(self, run: Run, now: Millis) -> Outcome | None:
-        of = {d["metadata"].get("labels", {}).get(_COMPONENT, ""): d for d in self._deployments.objects.values()}
+        of = {d["metadata"].get("labels", {}).get(COMPONENT, ""): d for d in self._deployments.objects.values()}
         deployment = of.get(run["service"])
         if deployment is None:
             if run["status"] == "RUNNING":

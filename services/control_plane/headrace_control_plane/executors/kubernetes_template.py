@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from headrace_control_plane.executors.executor import ExecutorError
 MANAGER: Final = "headrace-control-plane"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 INSTANCE: Final = "app.kubernetes.io/instance"
+COMPONENT: Final = "app.kubernetes.io/component"
 RUN_ID: Final = "headrace/run-id"
 ATTEMPT: Final = "headrace/attempt"
 _IMAGES: Final = "headrace/images"
@@ -73,13 +74,15 @@ class JobTemplate:
         of = json.dumps([self.instance, run["run_id"], run["created_at"], run["attempt"]])
         return f"run-{hashlib.sha256(of.encode()).hexdigest()[:40]}"
 
-    def job(self, run: Mapping[str, Any]) -> dict[str, Any]:
-        """The Job of this attempt of a run."""
+    def job(self, run: Mapping[str, Any], owners: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """The Job of this attempt of a run, which goes with these Deployments."""
         job: dict[str, Any] = _filled(copy.deepcopy(self.document), run["run_id"])
         metadata = job["metadata"]
         metadata["name"] = self.name(run)
         metadata.setdefault("labels", {}).update(self.owned)
         metadata.setdefault("annotations", {}).update({RUN_ID: run["run_id"], ATTEMPT: str(run["attempt"])})
+        if owners:
+            metadata["ownerReferences"] = [_reference(one) for one in owners]
         job["spec"]["backoffLimit"] = 0  # another attempt is the scheduler's to decide
         container = job["spec"]["template"]["spec"]["containers"][0]
         container["image"] = self.images.get(run["command"][0], container.get("image"))
@@ -90,6 +93,12 @@ class JobTemplate:
         metadata = job["metadata"]
         labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
         return bool(self.owned.items() <= labels.items() and annotations.get(RUN_ID) == run["run_id"])
+
+
+def _reference(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """To an owner that need not wait for its Jobs when it goes (that is a right of its own), and does not control them."""
+    of = deployment["metadata"]
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": of["name"], "uid": of["uid"], "controller": False}
 
 
 def _filled(value: Any, run_id: str) -> Any:
