@@ -10,7 +10,7 @@ import psycopg
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from headrace_core.definitions.topics import Topic, TopicError, load_topics
-from headrace_core.init.migrations import migrate
+from headrace_core.init.migrations import EncodingError, migrate
 from headrace_core.init.restored import AliveError, raise_after_restore
 from headrace_core.init.settings import InitSettings
 from headrace_core.init.topics import apply_topics
@@ -23,7 +23,7 @@ _POLL_SECONDS: Final = 0.1
 
 
 def main() -> None:
-    """Entry point: exit code 0, 1 (a definition or migration is wrong) or 3 (a dependency is away)."""
+    """Entry point: exit code 0, 1 (a definition, the database or a migration is wrong) or 3 (a dependency is away)."""
     settings = InitSettings()
     configure_logging(settings)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its failures are told by the last line here
@@ -33,7 +33,7 @@ def main() -> None:
         applied = _migrate_when_there(settings, deadline)
         _declare_restored(settings)
         created = asyncio.run(_apply_when_there(settings, topics, deadline))
-    except (TopicError, AliveError) as error:
+    except (TopicError, EncodingError, AliveError) as error:
         log.critical("%s", error)
         sys.exit(EXIT_FAILED)
     except (OSError, psycopg.OperationalError) as error:

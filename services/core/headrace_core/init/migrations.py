@@ -14,14 +14,21 @@ FOLDER: Final = Path(__file__).resolve().parents[1] / "migrations"
 _LOCK: Final = 0x6865616472616365 >> 1
 
 
+class EncodingError(Exception):
+    """The database can't hold all texts; the message says what to do."""
+
+
 def migrate(dsn: str) -> list[str]:
     """Apply what is missing, in order; the names of what was applied.
 
     Raises:
+        EncodingError: the database is not in UTF8; nothing was applied.
         psycopg.OperationalError: the database is away.
         psycopg.Error: a migration failed; it left nothing behind.
     """
-    with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as guard:
+    # The client's encoding is told, since texts of a database in SQL_ASCII are bytes otherwise.
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=10, client_encoding="UTF8") as guard:
+        _check_encoding(guard)
         guard.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         backend = yoyo.get_backend(dsn.replace("postgresql://", "postgresql+psycopg://", 1))
         try:
@@ -30,3 +37,14 @@ def migrate(dsn: str) -> list[str]:
             return [migration.id for migration in missing]
         finally:
             backend.connection.close()
+
+
+def _check_encoding(connection: "psycopg.Connection[tuple[str, ...]]") -> None:
+    row = connection.execute("SHOW server_encoding").fetchone()
+    assert row is not None  # noqa: S101  # a setting that there always is
+    if row[0] != "UTF8":
+        name = connection.info.dbname
+        raise EncodingError(
+            f"the database {name} has the encoding {row[0]}, not UTF8: create it anew by "
+            f"CREATE DATABASE \"{name}\" ENCODING 'UTF8' TEMPLATE template0"
+        )
