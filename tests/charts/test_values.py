@@ -340,3 +340,12 @@ def test_key_of_the_stores_for_one_machine_opens_what_small_guards() -> None:
     assert [(k.digest, ADMIN in k.scopes) for k in known] == [(digest_of(key.encode()), True)]
     console = small["consoleSecret"]
     assert named(stores, "Secret", console["existingSecret"])["stringData"][console["key"]]
+
+
+def test_small_and_its_stores_leave_half_of_two_cores_to_kubernetes() -> None:
+    pods = [*workloads(template(CHART, "-f", CHART / "values-small.yaml")), *workloads(template(DEV_STORES))]
+
+    asked = {name: containers(of)[0]["resources"]["requests"]["cpu"] for name, of in pods}
+
+    assert {"gateway", "run", "kafka"} < asked.keys()
+    assert sum(int(cpu.removesuffix("m")) for cpu in asked.values()) <= 1_000
