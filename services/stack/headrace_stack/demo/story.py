@@ -231,7 +231,8 @@ class Telling:
         while not self._over.is_set():
             try:
                 self.figures.top_ads = await self.scene.top_ads()
-                self.figures.newcomer = await self.scene.shown_to(NEWCOMER)
+                if self.world.chapter is not Chapter.TASTES_SPLIT:  # whose step looks itself, at both people at once
+                    self.figures.newcomer = await self.scene.shown_to(NEWCOMER)
                 self.figures.sample = await click_to_sample(self.scene.postgres, self._probes[:-1])
             except (httpx.HTTPError, OSError):
                 pass
