@@ -13,8 +13,9 @@ PAGES: Final = [ROOT / "README.md", ROOT / "services" / "client" / "README.md", 
 #: Languages of blocks that are run as they stand, and the modules that run them.
 RUN: Final = {"bash", "python"}
 RUN_BY_ONE: Final = "tests/e2e/test_docs_commands.py"
-#: Runs the blocks of ```sh with commands of helm and kubectl that tests/cluster/documented.py names, on a real API server.
+#: Run the blocks of ```sh that tests/cluster/documented.py names: on a real API server, and on a cluster of kind.
 RUN_ON_KUBERNETES: Final = "tests/cluster/test_documented_operations.py"
+RUN_ON_NODES: Final = "tests/kind/test_one_machine.py"
 #: Pages that have a module of their own.
 RUN_BY: Final = {
     "README.md": "tests/e2e/test_readme.py",

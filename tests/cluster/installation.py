@@ -130,9 +130,7 @@ class Installation:
         programs = self.folder / "programs"
         programs.mkdir()
         (programs / "helm").symlink_to(binary())
-        kubectl = programs / "kubectl"
-        kubectl.write_text(f'#!/bin/sh\nexec "{built()}" kubectl "$@"\n', encoding="ascii")
-        kubectl.chmod(0o755)
+        (programs / "kubectl").symlink_to(built())
         configuration = self.folder / "kubeconfig.json"
         configuration.touch(0o600)
         told = self._server.configuration(self._server.token, self.namespace)

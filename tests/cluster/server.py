@@ -70,7 +70,7 @@ class Server:
         )  # fmt: skip
         self.start_api()
         self._spawn(
-            "controller-manager", f"--kubeconfig={self.kubeconfig}", f"--authentication-kubeconfig={self.kubeconfig}",
+            "kube-controller-manager", f"--kubeconfig={self.kubeconfig}", f"--authentication-kubeconfig={self.kubeconfig}",
             f"--authorization-kubeconfig={self.kubeconfig}", "--secure-port=0", "--leader-elect=false",
             "--use-service-account-credentials=true", f"--service-account-private-key-file={self.key}",
             f"--root-ca-file={self.authority}", f"--controllers={','.join(CONTROLLERS)}",
@@ -81,12 +81,12 @@ class Server:
 
     def certify(self, folder: Path) -> None:
         """Make a certificate of the loopback with an authority of its own: tls.crt and tls.key in a folder."""
-        subprocess.run([self.program, "certificate", folder], check=True)
+        subprocess.run(["certificate", folder], executable=self.program, check=True)
 
     def start_api(self) -> None:
         """Start the API server, and wait until it is ready."""
         self._spawn(
-            "apiserver", f"--etcd-servers=http://127.0.0.1:{self._etcd}", "--bind-address=127.0.0.1",
+            "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{self._etcd}", "--bind-address=127.0.0.1",
             f"--secure-port={self._port}", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC", "--anonymous-auth=false",
             f"--token-auth-file={self.folder / 'tokens.csv'}", "--service-account-issuer=https://kubernetes.default.svc",
@@ -105,7 +105,7 @@ class Server:
 
     def kill_api(self) -> None:
         """End the API server as a power cut does."""
-        process = self._processes.pop("apiserver")
+        process = self._processes.pop("kube-apiserver")
         process.kill()
         process.wait()
 
@@ -147,7 +147,7 @@ class Server:
     def _spawn(self, part: str, *arguments: str) -> None:
         with (self.folder / f"{part}.log").open("ab") as log:
             self._processes[part] = subprocess.Popen(
-                [self.program, part, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [part, *arguments], executable=self.program, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
             )  # fmt: skip
 
@@ -158,7 +158,7 @@ class Server:
                 if process.poll() is not None:
                     raise RuntimeError(f"{part} has ended with {process.returncode}:\n{self.log(part)}")
             if time.monotonic() > end:
-                raise TimeoutError(f"{what}: not within {_READY_SECONDS} s\n{self.log('apiserver')}")
+                raise TimeoutError(f"{what}: not within {_READY_SECONDS} s\n{self.log('kube-apiserver')}")
             time.sleep(0.1)
 
 

@@ -227,14 +227,6 @@ def test_restore_ends_everything_and_begins_it_again(there: Installation) -> Non
     assert there.kubelet.done == ["headrace-init"] * 2
 
 
-def test_one_machine_is_up_when_its_last_command_ends(there: Installation) -> None:
-    for command in commands(documented.ONE_MACHINE):
-        there.run(command)
-
-    assert there.is_up()
-    assert there.complaints() == []
-
-
 def test_removal_leaves_what_the_page_names(there: Installation) -> None:
     install(there)
 

@@ -183,12 +183,16 @@ def _unknown_flags(arguments: Sequence[str], told: str) -> list[str]:
 
 
 def kind_fault(command: str) -> str | None:
-    """The one command of kind that there is a use for."""
-    match = re.fullmatch(r"kind create cluster --config (\S+)", command)
-    if match is None or not (ROOT / match[1]).is_file():
-        return "want kind create cluster --config FILE"
-    document = yaml.safe_load((ROOT / match[1]).read_text(encoding="utf-8"))
-    return None if document["kind"] == "Cluster" else f"{match[1]} describes no cluster"
+    """The uses that there are for kind, on the cluster that its file describes."""
+    match = re.fullmatch(
+        r"kind create cluster --config (\S+)|kind (?:delete cluster|load docker-image) --name (\S+)( .+)?", command
+    )
+    if match is None or not (ROOT / (match[1] or "")).exists():
+        return "want kind create cluster --config FILE, kind load docker-image or kind delete cluster --name NAME"
+    document = yaml.safe_load((ROOT / (match[1] or "k8s/kind.yaml")).read_text(encoding="utf-8"))
+    return (
+        None if document["kind"] == "Cluster" and match[2] in {None, document["name"]} else "there is no such cluster"
+    )
 
 
 def skaffold_fault(command: str) -> str | None:
@@ -206,9 +210,16 @@ def curl_fault(_: str) -> str | None:
     return "a call of the API belongs into a block of ```bash, which is run"
 
 
+def export_fault(command: str) -> str | None:
+    """The variables are ones that the pages on settings or the command line tell of."""
+    names = [word.partition("=")[0] for word in shlex.split(command)[1:]]
+    told = "".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("settings.md", "cli.md"))
+    return next((f"no page tells of {name}" for name in names if f"`{name}`" not in told), None)
+
+
 FAULT_OF: Final[dict[str, Callable[[str], str | None]]] = {
     "headrace": headrace_fault, "make": make_fault, "python": python_fault, "helm": helm_fault, "kubectl": kubectl_fault,
-    "kind": kind_fault, "skaffold": skaffold_fault, "curl": curl_fault,
+    "kind": kind_fault, "skaffold": skaffold_fault, "curl": curl_fault, "export": export_fault,
 }  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 Blocks of ```bash and ```python are run as they stand, by the modules that tests/pages.py names. What not every machine can run (it
 needs a cluster, or is what sets up and starts the tests) stands in blocks of ```sh or within a line: it is looked at here, each
-command of `headrace` among it is called by some test, and blocks of helm and kubectl are run on a real API server by the module
-that tests/pages.py names, where there is Go to build one.
+command of `headrace` among it is called by some test, and blocks of helm, kubectl, kind and skaffold are run on a real API server
+or a real cluster by the modules that tests/pages.py names, where there is Go to build them.
 """
 
 import re
@@ -16,7 +16,7 @@ from tests.charts.helm import CHART, DEV_STORES
 from tests.cluster import documented
 from tests.contract.command_lines import parsed, simple_commands, written_out
 from tests.contract.programs import FAULT_OF, fault_of
-from tests.pages import CODES, ROOT, RUN, RUN_BY, RUN_BY_ONE, RUN_ON_KUBERNETES, Code
+from tests.pages import CODES, ROOT, RUN, RUN_BY, RUN_BY_ONE, RUN_ON_KUBERNETES, RUN_ON_NODES, Code
 
 #: Languages of blocks that hold no commands of a shell. Those of SQL are run by the same modules.
 NO_SHELL: Final = {"json", "mermaid", "promql", "sql", "text", "yaml"}
@@ -65,13 +65,16 @@ def test_every_command_of_headrace_that_a_page_names_is_called_by_a_test() -> No
     assert [" ".join(names) for names in sorted(named) if not is_called(names)] == []
 
 
-def test_each_block_of_helm_and_kubectl_is_run_on_a_real_server_or_says_why_not() -> None:
-    run = {command for block in documented.RUN for command in documented.commands(block)}
-    excused = {command for command in documented.shown() if command.startswith(tuple(documented.NOT_RUN))}
-    source = (ROOT / RUN_ON_KUBERNETES).read_text(encoding="utf-8")
+def test_each_command_of_a_cluster_is_run_by_the_module_that_has_its_block() -> None:
+    blocks = {RUN_ON_KUBERNETES: documented.ON_A_SERVER, RUN_ON_NODES: documented.ON_ONE_MACHINE}
+    run = {command for of in blocks.values() for block in of for command in documented.commands(block)}
 
-    assert documented.shown() - run == excused
-    assert [name for name, one in vars(documented).items() if one in documented.RUN and f".{name})" not in source] == []
+    assert documented.shown() - run == set()
+    for module, of in blocks.items():
+        source = (ROOT / module).read_text(encoding="utf-8")
+        assert [
+            name for name, one in vars(documented).items() if one in of and f"documented.{name})" not in source
+        ] == []
 
 
 def test_each_block_is_run_or_looked_at() -> None:

@@ -1,11 +1,12 @@
 """A Docker engine for tests: the one that runs, else Debian's, started for them alone where this is root on Debian."""
 
+import json
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +17,19 @@ from tests.integration.stack_cli import wait_until
 
 _PACKAGES: Final = ("docker.io", "debootstrap")
 #: Without rules of a firewall and a bridge, which a container need not be given: builds and containers use the host's network.
-_OPTIONS: Final = (
-    "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none", "--storage-driver=overlay2",
-)  # fmt: skip
+_ALONE: Final = ("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none")
+#: Networks as an engine has them by default, for privileged containers that have networks of their own.
+_NETWORKED: Final = (f"--add-runtime=within={Path(__file__).parent / 'within.py'}", "--default-runtime=within")
 
 
 @contextmanager
-def running_engine() -> Iterator[None]:
-    """An engine that the command `docker` finds; the test is skipped where there can be none."""
+def running_engine(*, networks: bool = False) -> Iterator[None]:
+    """An engine that the command `docker` finds; the test is skipped where there can be none.
+
+    Args:
+        networks: one that gives containers networks of their own, from which none reaches beyond this machine, and lets
+            privileged ones do what this machine's root may.
+    """
     if not shutil.which("debootstrap") or not (_answers() or shutil.which("dockerd")):
         _install()
     if _answers():
@@ -32,10 +38,11 @@ def running_engine() -> Iterator[None]:
     # Not below the folder of pytest, whose last three are kept: images are large.
     folder = Path(tempfile.mkdtemp(prefix="headrace-engine-"))
     address = f"unix://{folder}/docker.sock"
-    with (folder / "dockerd.log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
+    kept = _firewall_kept() if networks else nullcontext()
+    with kept, (folder / "dockerd.log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
         process = psutil.Popen(
             ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid",
-             "--host", address, *_OPTIONS],
+             "--host", address, "--storage-driver=overlay2", *(_NETWORKED if networks else _ALONE)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
         patch.setenv("DOCKER_HOST", address)
@@ -44,6 +51,8 @@ def running_engine() -> Iterator[None]:
             if process.poll() is not None:
                 last = (folder / "dockerd.log").read_text(encoding="utf-8").strip().splitlines()[-1:]
                 pytest.skip(f"no Docker engine can run here: {' '.join(last)}")
+            if networks:
+                _shut_in()
             yield
         finally:
             process.terminate()
@@ -51,6 +60,32 @@ def running_engine() -> Iterator[None]:
             # The network namespace of the machine, which the engine leaves mounted there.
             subprocess.run(["umount", folder / "exec" / "netns" / "default"], capture_output=True, check=False)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _firewall_kept() -> Iterator[None]:
+    """Give the machine back the rules and the bridge that it had: an engine leaves its own."""
+    forwards = Path("/proc/sys/net/ipv4/ip_forward")
+    before, rules = forwards.read_text(encoding="ascii"), {}
+    for version in ("iptables", "ip6tables"):
+        rules[version] = subprocess.run([f"{version}-save"], capture_output=True, check=False).stdout
+    bridge = Path("/sys/class/net/docker0").exists()
+    try:
+        yield
+    finally:
+        for version, saved in rules.items():
+            subprocess.run([f"{version}-restore"], input=saved, capture_output=True, check=False)
+        forwards.write_text(before, encoding="ascii")
+        if not bridge:
+            subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
+
+
+def _shut_in() -> None:
+    """Let no container out: a service's address that nobody serves yet could be answered by whoever is there."""
+    for route in json.loads(
+        subprocess.run(["ip", "-json", "route", "show", "default"], capture_output=True, check=True).stdout
+    ):
+        subprocess.run(["iptables", "-I", "DOCKER-USER", "-o", route["dev"], "-j", "REJECT"], check=True)
 
 
 def _answers() -> bool:

@@ -1,7 +1,8 @@
-// The control plane of Kubernetes for tests, and kubectl, as one program: its first argument says which part it is.
+// Kubernetes for tests as one program: the name that it is started by says which part it is.
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -13,30 +14,40 @@ import (
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	manager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
+	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
 )
 
 func main() {
-	if len(os.Args) < 2 {
-		fail("which part? etcd, apiserver, controller-manager, kubectl or certificate")
-	}
-	part := os.Args[1]
-	os.Args = append([]string{part}, os.Args[2:]...)
-	switch part {
+	switch part := filepath.Base(os.Args[0]); part {
 	case "etcd":
 		etcdmain.Main(os.Args)
-	case "apiserver":
+	case "kube-apiserver":
 		os.Exit(cli.Run(apiserver.NewAPIServerCommand()))
-	case "controller-manager":
+	case "kube-controller-manager":
 		os.Exit(cli.Run(manager.NewControllerManagerCommand()))
+	case "kube-scheduler":
+		os.Exit(cli.Run(scheduler.NewSchedulerCommand()))
+	case "kube-proxy":
+		os.Exit(cli.Run(proxy.NewProxyCommand()))
+	case "kubelet":
+		os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background())))
+	case "kubeadm":
+		if err := kubeadm.Run(); err != nil {
+			fail(err.Error())
+		}
 	case "kubectl":
 		os.Exit(cli.Run(kubectl.NewDefaultKubectlCommand()))
 	case "certificate":
 		certificate(os.Args[1])
 	default:
-		fail("no part is called " + part)
+		fail("no part is called " + part + ": etcd, kube-apiserver, kubectl, certificate and others, by links of these names")
 	}
 }
 
