@@ -55,6 +55,8 @@ def running_engine(*, networks: bool = False) -> Iterator[None]:
                 _shut_in()
             yield
         finally:
+            if networks:
+                subprocess.run(["docker", "network", "prune", "--force"], capture_output=True, check=False)
             process.terminate()
             process.wait(60)
             # The network namespace of the machine, which the engine leaves mounted there.
@@ -68,6 +70,8 @@ def _firewall_kept() -> Iterator[None]:
     forwards = Path("/proc/sys/net/ipv4/ip_forward")
     before, rules = forwards.read_text(encoding="ascii"), {}
     for version in ("iptables", "ip6tables"):
+        for table in ("filter", "nat"):  # is not saved, and so not put back, unless it was looked at
+            subprocess.run([version, "-t", table, "-S"], capture_output=True, check=False)
         rules[version] = subprocess.run([f"{version}-save"], capture_output=True, check=False).stdout
     bridge = Path("/sys/class/net/docker0").exists()
     try:

@@ -139,7 +139,7 @@ def test_network_lets_in_whom_the_policies_name(installed: Shell) -> None:
     installed.run(f"{control_plane} headrace-trainer.headrace 9100")
     for shut_out in (f"{stranger} headrace-model-server.headrace 8500", f"{gateway} headrace-trainer.headrace 9100"):
         # A network drops what it does not let in, or refuses it.
-        with pytest.raises(AssertionError, match="TimeoutError|ConnectionRefusedError"):
+        with pytest.raises(AssertionError, match=r"TimeoutError|ConnectionRefusedError"):
             installed.run(shut_out)
 
 
