@@ -32,6 +32,8 @@ _POLL_SECONDS: Final = 20.0
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 _JSON: Final = {"content-type": "application/json"}
+#: After a call that failed: a connection that was kept may lead to whoever had the address before.
+_PARTING: Final = _JSON | {"connection": "close"}
 _AWAY: Final = frozenset({502, 503, 504})
 
 
@@ -325,22 +327,24 @@ class ControlClient:
         content = None if body is None else msgspec.json.encode(body, enc_hook=_plain)
         deadline = time.monotonic() + self._patience
         pause = _FIRST_PAUSE_SECONDS
+        headers = _JSON
         while True:
             try:
                 answer = await self._http.request(
-                    method, path, content=content, params=params, timeout=timeout, headers=_JSON
+                    method, path, content=content, params=params, timeout=timeout, headers=headers
                 )
-                away = _problem(answer) if answer.status_code in _AWAY else None
+                problem = _problem(answer) if answer.is_error else None
             except httpx.RequestError as error:  # the network, or a key that can't be read just now
-                away = ControlAwayError(503, f"{self._http.base_url}: {error!r}")
-            if away is None:
+                problem = ControlAwayError(503, f"{self._http.base_url}: {error!r}")
+            if problem is None:
                 break
+            if problem.status not in _AWAY:
+                raise problem
             if time.monotonic() + pause > deadline:
-                raise ControlAwayError(away.status, away.detail)
+                raise ControlAwayError(problem.status, problem.detail)
+            headers = _PARTING
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # spreads the clients, no secret
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        if answer.is_error:
-            raise _problem(answer)
         told: dict[str, Any] = answer.json()
         return told
 
@@ -353,8 +357,9 @@ def _plain(value: Any) -> Any:
 
 
 def _problem(answer: httpx.Response) -> ControlError:
+    called = f"{answer.request.method} {answer.request.url.path}"
     try:
-        detail = str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        detail = answer.text[:500]
-    return ControlError(answer.status_code, f"{answer.request.method} {answer.request.url.path}: {detail}")
+        return ControlError(answer.status_code, f"{called}: {answer.json()['detail']}")
+    except (ValueError, KeyError, TypeError):  # a proxy's page, or another server's
+        said = answer.text[:500].strip() or "nothing more"
+        return ControlAwayError(503, f"{called}: HTTP {answer.status_code} of somebody who is no control plane: {said}")
