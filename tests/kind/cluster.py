@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +62,9 @@ class Shell:
     @contextmanager
     def started(self, command: str, says: str, within_s: float = 60) -> Iterator[Path]:
         """A command that goes on until it is interrupted as by Ctrl-C; the file that it writes to, once it has said a text."""
-        file = self.folder / f"{abs(hash(command))}.log"
-        with file.open("wb") as output:
+        descriptor, name = tempfile.mkstemp(".log", dir=self.folder)
+        file = Path(name)
+        with os.fdopen(descriptor, "wb") as output:
             process = subprocess.Popen(
                 ["bash", "-c", f"exec {command}"], cwd=self.checkout, env=self._environment, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, start_new_session=True,
