@@ -71,6 +71,12 @@ class _Model:
     def available(self) -> list[int]:
         return [n for n, v in self.versions.items() if v.state == VersionState.VERSION_STATE_AVAILABLE]
 
+    def told(self, version: Version) -> VersionState:
+        """What is said of a version: once the model is not wanted at all it goes, be it still loaded, lest it is taken for kept."""
+        if self.aspired.versions == () and version.state != VersionState.VERSION_STATE_END:
+            return VersionState.VERSION_STATE_UNLOADING
+        return version.state
+
 
 class Library:
     """Loads what is aspired, and lends it.
@@ -191,7 +197,7 @@ class Library:
             choice = spec.WhichOneof("version_choice")
             number = spec.version.value if choice == "version" else model.aspired.labels.get(spec.version_label)
             found = [
-                Version(v.number, v.state, v.code, v.error)
+                Version(v.number, model.told(v), v.code, v.error)
                 for v in sorted(model.versions.values(), key=lambda v: -v.number)
                 if choice is None or v.number == number
             ]

@@ -97,8 +97,8 @@ class Fleet:
             for server in await self.servers():
                 has = {name: await self._standing(server, name) for name in self._names}
                 wanted = {name: versions for name, versions in edit(has).items() if versions}
-                if wanted != {name: versions for name, versions in has.items() if versions}:
-                    await server.reload({name: self._aspired(name, versions) for name, versions in wanted.items()})
+                # Told even when that is what it has: a version that is there may be one that it was told to let go just now.
+                await server.reload({name: self._aspired(name, versions) for name, versions in wanted.items()})
 
     async def wait_available(self, name: str, version: int, timeout_s: float) -> None:
         """Wait until every server has a version.

@@ -119,3 +119,16 @@ def test_variables_are_read_as_tensorflow_reads_them(models: Path) -> None:
     for cut in range(len(index)):
         with pytest.raises(BundleError):
             read_variables(index[:cut], {0: data})
+
+
+def test_version_that_is_not_wanted_any_more_is_not_taken_for_kept(tmp_path: Path, models: Path) -> None:
+    library = Library(tmp_path, drain_seconds=60)  # loads nothing yet: what is wanted is still on its way
+
+    aspire(library, models, 1)
+    wanted = library.versions(spec(1))[0].state
+    library.aspire({})
+    let_go = library.versions(spec(1))[0].state
+    aspire(library, models, 1)
+
+    assert (wanted, let_go) == (VersionState.VERSION_STATE_START, VersionState.VERSION_STATE_UNLOADING)
+    assert library.versions(spec(1))[0].state == VersionState.VERSION_STATE_START
