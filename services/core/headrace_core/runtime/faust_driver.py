@@ -22,6 +22,7 @@ from typing import Any, Final, NoReturn, cast
 
 import faust
 from faust.assignor.partition_assignor import PartitionAssignor
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP
@@ -203,6 +204,17 @@ class HeadraceApp(faust.App):
     def reader(self) -> _Consumer:
         """The consumer, as what it is."""
         return cast("_Consumer", self.consumer)
+
+    def assigned(self) -> set[TP]:
+        """What is assigned to this worker by now; any thread may ask.
+
+        It makes no consumer: one that is made by another thread belongs to that thread's loop, and the worker can't start it.
+        """
+        made = self._consumer
+        try:
+            return set(made.assignment()) if made is not None else set()
+        except ConsumerNotStarted:
+            return set()
 
     async def claim(self) -> None:
         """Claim what is assigned and seek to the checkpoints."""

@@ -91,9 +91,10 @@ def run_worker(
     app: HeadraceApp | None = None
 
     def waiting_for() -> str | None:
-        if app is None or app.consumer is None or not app.consumer.assignment():
+        assigned = app.assigned() if app is not None else set()
+        if not assigned:
             return "assignment of partitions"
-        wanted = {(tp.topic, tp.partition) for tp in app.consumer.assignment()}
+        wanted = {(tp.topic, tp.partition) for tp in assigned}
         claimed = {(topic, n) for r in runners for topic in r.job.inputs for n in r.partitions}
         return None if claimed >= {w for w in wanted if w[0] in topics} else "claim of partitions"
 
